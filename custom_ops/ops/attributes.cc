@@ -1,0 +1,29 @@
+#include "attributes.h"
+
+#include <cmath>
+
+namespace ort_quant {
+
+void refuse_attribute(const std::string& name, const std::string& value, const std::string& expected,
+                      const std::string& cure) {
+  throw OpError("attribute '" + name + "' is " + value + ", expected " + expected + ". " + cure);
+}
+
+float read_scale(const KernelInfo& info, const char* meaning) {
+  const float scale = info.required_float("scale");
+  if (!std::isfinite(scale) || scale <= 0) {
+    refuse_attribute("scale", to_text(scale), std::string("a finite number > 0 (") + meaning + ")",
+                     "Correct the record file and export the model again.");
+  }
+  return scale;
+}
+
+bool read_half_precision(const KernelInfo& info) {
+  const std::string mode = info.attribute("fakequant_precision_mode", std::string("DEFAULT"));
+  if (mode == "DEFAULT" || mode.empty()) return false;
+  if (mode == "FORCE_FP16_QUANT") return true;
+  refuse_attribute("fakequant_precision_mode", '"' + mode + '"', "DEFAULT or FORCE_FP16_QUANT",
+                   "Correct the configuration and export the model again.");
+}
+
+}  // namespace ort_quant

@@ -1,0 +1,93 @@
+// Turns a kernel class into an OrtCustomOp.
+//
+// A kernel class K has
+//   static constexpr const char* kName;
+//   static std::vector<ONNXTensorElementDataType> input_types(), output_types();
+//   static OutputShape kOutputShape;                  how the shape of output 0 follows
+//   K(const KernelInfo&, const KernelTable&);         reads and checks the attributes
+//   void compute(const KernelContext&);               runs once per inference; may be called concurrently
+// and throws OpError (or any std::exception) to refuse. No exception passes the C border.
+#pragma once
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernel_table.h"
+#include "ort.h"
+
+namespace ort_quant {
+
+enum class OutputShape { kSameAsInput, kScalarVector /* [1] */, kNone };
+
+// What all ops share: the C struct and what its callbacks need.
+struct CustomOp : OrtCustomOp {
+  CustomOp(const OrtApi& api, const KernelTable& kernels);
+  virtual ~CustomOp() = default;
+
+  const OrtApi* api;
+  const KernelTable* kernels;
+  const char* name = nullptr;
+  OutputShape output_shape = OutputShape::kNone;
+  std::vector<ONNXTensorElementDataType> inputs;
+  std::vector<ONNXTensorElementDataType> outputs;
+};
+
+// A status "<op> node '<name>': <what>".
+OrtStatus* node_status(const OrtApi& api, const char* op, const std::string& node, const char* what);
+
+// The kernel with what its errors must name.
+template <class K>
+struct KernelInstance {
+  const OrtApi* api;
+  std::string node;
+  K kernel;
+};
+
+template <class K>
+struct CustomOpOf : CustomOp {
+  CustomOpOf(const OrtApi& ort_api, const KernelTable& table) : CustomOp(ort_api, table) {
+    name = K::kName;
+    output_shape = K::kOutputShape;
+    inputs = K::input_types();
+    outputs = K::output_types();
+    CreateKernelV2 = &create;
+    KernelComputeV2 = &compute;
+    KernelDestroy = [](void* kernel) { delete static_cast<KernelInstance<K>*>(kernel); };
+  }
+
+ private:
+  static OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* raw_info, void** kernel) {
+    std::string node;
+    try {
+      const KernelInfo info(*api, raw_info);
+      node = info.node_name();
+      *kernel = new KernelInstance<K>{api, node, K(info, *static_cast<const CustomOp*>(op)->kernels)};
+      return nullptr;
+    } catch (const std::exception& error) {
+      return node_status(*api, K::kName, node, error.what());
+    } catch (...) {
+      return node_status(*api, K::kName, node, "unknown error");
+    }
+  }
+
+  static OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+    auto& instance = *static_cast<KernelInstance<K>*>(kernel);
+    try {
+      instance.kernel.compute(KernelContext(*instance.api, context));
+      return nullptr;
+    } catch (const std::bad_alloc&) {
+      return node_status(*instance.api, K::kName, instance.node,
+                         "out of memory. Lower batch_num or the batch size, or calibrate this layer with HFMG, whose "
+                         "memory does not grow with the data.");
+    } catch (const std::exception& error) {
+      return node_status(*instance.api, K::kName, instance.node, error.what());
+    } catch (...) {
+      return node_status(*instance.api, K::kName, instance.node, "unknown error");
+    }
+  }
+};
+
+}  // namespace ort_quant

@@ -1,0 +1,177 @@
+#include "ort.h"
+
+#include <locale>
+#include <memory>
+#include <sstream>
+
+namespace ort_quant {
+
+void check(const OrtApi& api, OrtStatus* status) {
+  if (status == nullptr) return;
+  const std::string message = ort_abi::GetErrorMessage::call(api, status);
+  ort_abi::ReleaseStatus::call(api, status);
+  throw OpError(message);
+}
+
+std::string to_string(const Shape& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ",") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::size_t element_count(const Shape& shape) {
+  std::size_t count = 1;
+  for (std::int64_t dimension : shape) count *= static_cast<std::size_t>(dimension);
+  return count;
+}
+
+std::string to_text(float value, int digits) {
+  std::ostringstream text;
+  text.imbue(std::locale::classic());
+  text.precision(digits);
+  text << value;
+  return text.str();
+}
+
+// ---- KernelInfo ------------------------------------------------------------------------------------------------
+
+namespace {
+
+// The runtime's two-step string protocol: ask for the size (null buffer), then for the text with its final zero.
+template <class Call>
+std::optional<std::string> read_string(Call call) {
+  std::size_t size = 0;
+  if (!call(nullptr, &size)) return std::nullopt;
+  std::string text(size, '\0');
+  if (size > 0 && !call(&text[0], &size)) return std::nullopt;
+  while (!text.empty() && text.back() == '\0') text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+bool KernelInfo::succeeded(OrtStatus* status) const {
+  if (status == nullptr) return true;
+  ort_abi::ReleaseStatus::call(api_, status);
+  return false;
+}
+
+std::string KernelInfo::node_name() const {
+  const auto name = read_string([&](char* text, std::size_t* size) {
+    return succeeded(ort_abi::KernelInfo_GetNodeName::call(api_, info_, text, size));
+  });
+  return name.value_or("");
+}
+
+std::string KernelInfo::input_name(std::size_t index) const {
+  const auto name = read_string([&](char* text, std::size_t* size) {
+    return succeeded(ort_abi::KernelInfo_GetInputName::call(api_, info_, index, text, size));
+  });
+  return name.value_or("");
+}
+
+std::optional<float> KernelInfo::find_float(const char* name) const {
+  float value = 0;
+  if (!succeeded(ort_abi::KernelInfoGetAttribute_float::call(api_, info_, name, &value))) return std::nullopt;
+  return value;
+}
+
+std::optional<std::int64_t> KernelInfo::find_int(const char* name) const {
+  std::int64_t value = 0;
+  if (!succeeded(ort_abi::KernelInfoGetAttribute_int64::call(api_, info_, name, &value))) return std::nullopt;
+  return value;
+}
+
+std::optional<std::string> KernelInfo::find_string(const char* name) const {
+  auto value = read_string([&](char* text, std::size_t* size) {
+    return succeeded(ort_abi::KernelInfoGetAttribute_string::call(api_, info_, name, text, size));
+  });
+  if (value) value->erase(value->find_last_not_of(' ') + 1);
+  return value;
+}
+
+void KernelInfo::refuse_type(const char* name, const char* expected, const char* found) const {
+  throw OpError("attribute '" + std::string(name) + "' is of type " + found + ", expected " + expected +
+                ". Correct the attribute in the model.");
+}
+
+// The runtime answers alike for "missing" and "of another type", so the other types are tried.
+float KernelInfo::attribute(const char* name, float fallback) const {
+  if (const auto value = find_float(name)) return *value;
+  if (find_int(name)) refuse_type(name, "FLOAT", "INT");
+  if (find_string(name)) refuse_type(name, "FLOAT", "STRING");
+  return fallback;
+}
+
+std::int64_t KernelInfo::attribute(const char* name, std::int64_t fallback) const {
+  if (const auto value = find_int(name)) return *value;
+  if (find_float(name)) refuse_type(name, "INT", "FLOAT");
+  if (find_string(name)) refuse_type(name, "INT", "STRING");
+  return fallback;
+}
+
+std::string KernelInfo::attribute(const char* name, const std::string& fallback) const {
+  if (const auto value = find_string(name)) return *value;
+  if (find_float(name)) refuse_type(name, "STRING", "FLOAT");
+  if (find_int(name)) refuse_type(name, "STRING", "INT");
+  return fallback;
+}
+
+namespace {
+
+[[noreturn]] void refuse_missing(const char* name, const char* type) {
+  throw OpError("attribute '" + std::string(name) + "' is missing, expected a " + type + ". Add it to the node.");
+}
+
+}  // namespace
+
+float KernelInfo::required_float(const char* name) const {
+  if (!find_float(name) && !find_int(name) && !find_string(name)) refuse_missing(name, "FLOAT");
+  return attribute(name, 0.0f);
+}
+
+std::string KernelInfo::required_string(const char* name) const {
+  const std::string value = attribute(name, std::string());
+  if (value.empty()) refuse_missing(name, "non-empty STRING");
+  return value;
+}
+
+// ---- KernelContext ---------------------------------------------------------------------------------------------
+
+const void* KernelContext::input_data(std::size_t index, Shape& shape) const {
+  const OrtValue* value = nullptr;
+  check(api_, ort_abi::KernelContext_GetInput::call(api_, context_, index, &value));
+  OrtTensorTypeAndShapeInfo* raw_info = nullptr;
+  check(api_, ort_abi::GetTensorTypeAndShape::call(api_, value, &raw_info));
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, std::function<void(OrtTensorTypeAndShapeInfo*)>> info(
+      raw_info, [this](OrtTensorTypeAndShapeInfo* p) { ort_abi::ReleaseTensorTypeAndShapeInfo::call(api_, p); });
+  std::size_t rank = 0;
+  check(api_, ort_abi::GetDimensionsCount::call(api_, info.get(), &rank));
+  shape.resize(rank);
+  check(api_, ort_abi::GetDimensions::call(api_, info.get(), shape.data(), rank));
+  void* data = nullptr;
+  // The C API has one accessor for reading and writing; inputs are only read.
+  check(api_, ort_abi::GetTensorMutableData::call(api_, const_cast<OrtValue*>(value), &data));
+  return data;
+}
+
+void* KernelContext::output_data(std::size_t index, const Shape& shape) const {
+  OrtValue* value = nullptr;
+  check(api_, ort_abi::KernelContext_GetOutput::call(api_, context_, index, shape.data(), shape.size(), &value));
+  if (value == nullptr) return nullptr;  // an output that the model leaves out
+  void* data = nullptr;
+  check(api_, ort_abi::GetTensorMutableData::call(api_, value, &data));
+  return data;
+}
+
+void KernelContext::parallel_for(std::size_t count, const std::function<void(std::size_t)>& body) const {
+  if (count == 1) return body(0);
+  if (count == 0) return;
+  const auto call_body = [](void* data, std::size_t index) {
+    (*static_cast<const std::function<void(std::size_t)>*>(data))(index);
+  };
+  void* data = const_cast<std::function<void(std::size_t)>*>(&body);
+  check(api_, ort_abi::KernelContext_ParallelFor::call(api_, context_, call_body, count, 0, data));
+}
+
+}  // namespace ort_quant

@@ -1,0 +1,133 @@
+// ONNX Runtime as C++: attributes, tensors and the thread pool for kernels, and the frame that turns a kernel class into
+// an OrtCustomOp. Errors are exceptions inside the library and statuses at its border.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "float16.h"
+#include "ort_abi.h"
+#include "range.h"
+#include "span.h"
+
+namespace ort_quant {
+
+// An expected failure; becomes a status. The frame puts "<op> node '<name>': " before the message.
+class OpError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Throws OpError with the status's text (and releases it) unless it is null.
+void check(const OrtApi& api, OrtStatus* status);
+
+template <class T>
+struct ElementType;
+template <>
+struct ElementType<float> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+};
+template <>
+struct ElementType<Half> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
+};
+template <>
+struct ElementType<std::int8_t> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
+};
+template <>
+struct ElementType<std::uint64_t> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64;
+};
+
+using Shape = std::vector<std::int64_t>;
+
+std::string to_string(const Shape& shape);
+std::size_t element_count(const Shape& shape);
+
+// Shortest decimal form with at most 9 significant digits, whatever the locale.
+std::string to_text(float value, int digits = 9);
+
+// What a kernel learns about its node when it is created.
+class KernelInfo {
+ public:
+  KernelInfo(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+
+  std::string node_name() const;
+  std::string input_name(std::size_t index) const;
+
+  // The attribute, the fallback if it is missing; OpError if it has another type. Strings lose trailing blanks.
+  float attribute(const char* name, float fallback) const;
+  std::int64_t attribute(const char* name, std::int64_t fallback) const;
+  std::string attribute(const char* name, const std::string& fallback) const;
+
+  // OpError if it is missing.
+  float required_float(const char* name) const;
+  std::string required_string(const char* name) const;
+
+ private:
+  std::optional<float> find_float(const char* name) const;
+  std::optional<std::int64_t> find_int(const char* name) const;
+  std::optional<std::string> find_string(const char* name) const;
+  [[noreturn]] void refuse_type(const char* name, const char* expected, const char* found) const;
+  bool succeeded(OrtStatus* status) const;
+
+  const OrtApi& api_;
+  const OrtKernelInfo* info_;
+};
+
+template <class T>
+struct Tensor {
+  Shape shape;
+  Span<T> values;
+};
+
+// Inputs, outputs and the session's thread pool during one call of a kernel.
+class KernelContext {
+ public:
+  KernelContext(const OrtApi& api, OrtKernelContext* context) : api_(api), context_(context) {}
+
+  template <class T>
+  Tensor<const T> input(std::size_t index) const {
+    Shape shape;
+    const void* data = input_data(index, shape);
+    const std::size_t count = element_count(shape);
+    return {std::move(shape), {static_cast<const T*>(data), count}};
+  }
+
+  template <class T>
+  Span<T> output(std::size_t index, const Shape& shape) const {
+    return {static_cast<T*>(output_data(index, shape)), element_count(shape)};
+  }
+
+  // Calls body(i) for i < count on the session's intra-op threads. `body` must not throw.
+  void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body) const;
+
+  ForEach for_each() const {
+    return [this](std::size_t count, const std::function<void(std::size_t)>& body) { parallel_for(count, body); };
+  }
+
+ private:
+  const void* input_data(std::size_t index, Shape& shape) const;
+  void* output_data(std::size_t index, const Shape& shape) const;
+
+  const OrtApi& api_;
+  OrtKernelContext* context_;
+};
+
+// Element-wise work of `count` values in blocks that are worth a thread: body(begin, size).
+template <class F>
+void parallel_blocks(const KernelContext& context, std::size_t count, F body) {
+  constexpr std::size_t kBlock = 16384;
+  const std::size_t blocks = (count + kBlock - 1) / kBlock;
+  context.parallel_for(blocks, [&](std::size_t block) {
+    const std::size_t begin = block * kBlock;
+    body(begin, count - begin < kBlock ? count - begin : kBlock);
+  });
+}
+
+}  // namespace ort_quant

@@ -1,0 +1,210 @@
+"""Fill the generated parts of the reference pages from the code.
+
+A page holds ``<!-- generated: NAME -->`` … ``<!-- end generated -->``; what stands between is replaced
+by what ``GENERATORS[NAME]()`` returns. ``python docs/generate.py`` writes, ``--check`` compares and exits with 1
+when a page is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from ort_quant_plugin.config import AlgorithmSpec, Parameter
+    from ort_quant_plugin.textproto import Schema
+
+__all__ = ["GENERATORS", "main", "render_page", "stale_pages"]
+
+DOCS = Path(__file__).resolve().parent
+_BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *(list(row) for row in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    import json
+
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+_TYPES = {
+    "bool": "bool",
+    "int": "int",
+    "float": "float",
+    "str": "string",
+    "range": "[float, float]",
+    "names": "list of strings",
+    "objects": "list of objects",
+    "object": "object",
+}
+
+
+def _keys(parameters: Iterable[Parameter]) -> str:
+    return table(
+        ("key", "type", "default", "values", "meaning"),
+        ((f"`{p.name}`", _TYPES[p.kind], _default(p.default), p.range, p.doc) for p in parameters),
+    )
+
+
+def _algorithms(algorithms: Mapping[str, AlgorithmSpec]) -> str:
+    parts = []
+    for spec in algorithms.values():
+        doc = spec.doc if spec.refused is None else f"{spec.doc} **Refused:** {spec.refused}."
+        parts.append(f"`{spec.name}`: {doc}\n")
+        if spec.parameters and spec.refused is None:
+            parts.append(_keys(spec.parameters))
+    return "\n".join(parts)
+
+
+def _global_keys() -> str:
+    from ort_quant_plugin.config.keys import GLOBAL_KEYS
+
+    return _keys(GLOBAL_KEYS.values())
+
+
+def _layer_keys() -> str:
+    from ort_quant_plugin.config.keys import LAYER_KEYS
+
+    return _keys(LAYER_KEYS.values())
+
+
+def _activation_keys() -> str:
+    from ort_quant_plugin.config.keys import ACTIVATION_KEYS
+
+    return _keys(ACTIVATION_KEYS.values())
+
+
+def _weight_keys() -> str:
+    from ort_quant_plugin.config.keys import WEIGHT_KEYS
+
+    return _keys(WEIGHT_KEYS.values())
+
+
+def _tensor_keys() -> str:
+    from ort_quant_plugin.config.keys import TENSOR_KEYS
+
+    return _keys(TENSOR_KEYS.values())
+
+
+def _activation_algorithms() -> str:
+    from ort_quant_plugin.config import ACTIVATION_ALGORITHMS
+
+    return _algorithms(ACTIVATION_ALGORITHMS)
+
+
+def _weight_algorithms() -> str:
+    from ort_quant_plugin.config import WEIGHT_ALGORITHMS
+
+    return _algorithms(WEIGHT_ALGORITHMS)
+
+
+def _messages(schema: Schema) -> str:
+    parts = []
+    for message in schema.messages:
+        parts.append(f"**{message.name}**: {message.doc}\n")
+        rows = (
+            (
+                f"`{f.name}`",
+                f"one of `{f.oneof}`" if f.oneof else f.label,
+                f.type,
+                "" if f.default is None else f"`{f.default}`",
+                f.doc,
+            )
+            for f in message.fields
+        )
+        parts.append(table(("field", "label", "type", "default", "meaning"), rows))
+    parts += [f"**{e.name}**: {e.doc} Values: {', '.join(f'`{n}`' for n, _ in e.values)}.\n" for e in schema.enums]
+    return "\n".join(parts)
+
+
+def _proto(schema: Schema) -> str:
+    from ort_quant_plugin.textproto import render_proto
+
+    return f"```proto\n{render_proto(schema)}```\n"
+
+
+def _simple_config_messages() -> str:
+    from ort_quant_plugin.schemas import CONFIG_SCHEMA
+
+    return _messages(CONFIG_SCHEMA)
+
+
+def _simple_config_proto() -> str:
+    from ort_quant_plugin.schemas import CONFIG_SCHEMA
+
+    return _proto(CONFIG_SCHEMA)
+
+
+def _record_messages() -> str:
+    from ort_quant_plugin.schemas import RECORD_SCHEMA
+
+    return _messages(RECORD_SCHEMA)
+
+
+def _record_proto() -> str:
+    from ort_quant_plugin.schemas import RECORD_SCHEMA
+
+    return _proto(RECORD_SCHEMA)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "config-global-keys": _global_keys,
+    "config-layer-keys": _layer_keys,
+    "config-activation-keys": _activation_keys,
+    "config-weight-keys": _weight_keys,
+    "config-tensor-keys": _tensor_keys,
+    "config-activation-algorithms": _activation_algorithms,
+    "config-weight-algorithms": _weight_algorithms,
+    "simple-config-messages": _simple_config_messages,
+    "simple-config-proto": _simple_config_proto,
+    "record-messages": _record_messages,
+    "record-proto": _record_proto,
+}
+
+
+def render_page(text: str) -> str:
+    """The page with every generated part made anew.
+
+    Raises:
+        KeyError: The page names a generator that does not exist.
+    """
+    return _BLOCK.sub(lambda m: m[1] + "\n" + GENERATORS[m["name"]]().rstrip("\n") + "\n\n" + m[3], text)
+
+
+def stale_pages(folder: Path = DOCS) -> dict[Path, str]:
+    """Pages whose generated parts differ from the code, with the text they should have."""
+    pages = {}
+    for page in sorted(folder.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        wanted = render_page(text)
+        if wanted != text:
+            pages[page] = wanted
+    return pages
+
+
+def main(arguments: list[str] | None = None, folder: Path = DOCS) -> int:
+    """Write the pages, or with ``--check`` only tell which are out of date (exit code 1)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only")
+    options = parser.parse_args(arguments)
+    stale = stale_pages(folder)
+    for page, text in stale.items():
+        print(f"{'out of date' if options.check else 'written'}: {page.relative_to(folder)}")
+        if not options.check:
+            page.write_text(text, encoding="utf-8")
+    return int(bool(stale) and options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

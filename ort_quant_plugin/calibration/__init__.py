@@ -1,0 +1,1 @@
+"""Calibration: data in, activation ranges out, measured by custom ops while the model runs."""

@@ -1,0 +1,120 @@
+"""The one concrete data class: a list of sample names per batch and a way to read the batches again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from ort_quant_plugin.calibration.feeds import fit_feed
+from ort_quant_plugin.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ort_quant_plugin.calibration.feeds import Feed
+    from ort_quant_plugin.model import TensorSpec
+
+__all__ = ["BatchData", "CalibrationData", "group", "source_label"]
+
+
+@runtime_checkable
+class CalibrationData(Protocol):
+    """What calibration and comparison iterate over.
+
+    Attributes:
+        batch_names: Where each sample of each batch comes from (file name, ``file.npy[3]``, ``batch 0``).
+    """
+
+    batch_names: list[list[str]]
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        ...
+
+    def __iter__(self) -> Iterator[Feed]:
+        """Yield one feed ``{input name: array}`` per batch; each call starts anew and gives the same order."""
+        ...
+
+
+class BatchData:
+    """Lazy, re-iterable batches: reads one batch, checks it against the model's inputs, yields it, forgets it.
+
+    Attributes:
+        batch_names: Source of each sample, one list per batch.
+        notes: What the user should know and would not see (samples dropped from an incomplete batch).
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[TensorSpec],
+        batch_names: list[list[str]],
+        read: Callable[[], Iterator[Feed]],
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.batch_names = batch_names
+        self.notes = list(notes)
+        self._specs = list(specs)
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self.batch_names)
+
+    def __iter__(self) -> Iterator[Feed]:
+        count = 0
+        for names, feed in zip(self.batch_names, self._read(), strict=False):
+            yield fit_feed(feed, self._specs, source_label(names))
+            count += 1
+        if count < len(self.batch_names):
+            raise DataError(
+                f"The data gave {count} batches, but {len(self.batch_names)} at the first look.",
+                hint="Let the source yield the same batches every time it is read.",
+                value=count,
+                expected=len(self.batch_names),
+            )
+
+    def head(self, limit: int | None) -> BatchData:
+        """Return the first ``limit`` batches (all of them for ``None``).
+
+        Raises:
+            DataError: ``limit`` is below 1.
+        """
+        if limit is None or limit >= len(self):
+            return self
+        if limit < 1:
+            raise DataError(
+                f"The number of batches is {limit}; expected at least 1.", hint="Use 1 or more.", value=limit
+            )
+        return BatchData(self._specs, self.batch_names[:limit], self._read, self.notes)
+
+
+def source_label(names: Sequence[str]) -> str:
+    """Name a batch in a message: its only sample, or the first and last one."""
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+
+
+def group(names: Sequence[str], batch_size: int, *, keep_rest: bool) -> tuple[list[list[str]], list[str]]:
+    """Split sample names into batches; return them with notes about what was dropped.
+
+    Args:
+        names: One name per sample, in order.
+        batch_size: Samples per batch.
+        keep_rest: Whether the last, incomplete batch may be used (False where the model's batch is static).
+
+    Raises:
+        DataError: fewer samples than one full batch needs.
+    """
+    batches = [list(names[start : start + batch_size]) for start in range(0, len(names), batch_size)]
+    if keep_rest or not batches or len(batches[-1]) == batch_size:
+        return batches, []
+    rest = batches.pop()
+    if not batches:
+        raise DataError(
+            f"The data holds {len(rest)} samples, but the model runs batches of {batch_size}.",
+            hint=f"Give at least {batch_size} samples.",
+            value=len(rest),
+            expected=batch_size,
+        )
+    note = (
+        f"{len(rest)} of {len(names)} samples left out: the model runs batches of {batch_size} "
+        f"and the last one is incomplete ({source_label(rest)})."
+    )
+    return batches, [note]

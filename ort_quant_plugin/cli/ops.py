@@ -1,0 +1,105 @@
+"""``ort-quant ops``."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ort_quant_plugin.cli import options
+from ort_quant_plugin.cli.output import get_output
+from ort_quant_plugin.errors import OpLibraryError
+
+__all__ = ["command"]
+
+# Domain, operator, what it is for.
+OPS = (
+    ("amct.customop", "IFMR", "calibration: range search (AMCT's default)"),
+    ("amct.customop", "HFMG", "calibration: histogram search"),
+    ("amct.customop", "AscendQuant", "float to integer values"),
+    ("amct.customop", "AscendDequant", "accumulator to float"),
+    ("amct.customop", "AscendAntiQuant", "integer values to float"),
+    ("amct.customop", "Quant", "AscendQuant in AMCT's old form"),
+    ("amct.customop", "Dequant", "AscendDequant in AMCT's old form"),
+    ("amct.customop.extfp16", "AscendQuant", "float16 in, float32 out"),
+    ("amct.customop.extfp16", "AscendDequant", "float32 in, float16 out"),
+    ("amct.customop.extfp16", "AscendAntiQuant", "float32 in, float16 out"),
+    ("amct.customop.extint8", "AscendQuant", "int8 out"),
+)
+
+
+@click.group("ops", invoke_without_command=True)
+@options.json_option
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Show the custom-op library: path, version, what it needs, instruction set, operators."""
+    if ctx.invoked_subcommand is not None:
+        return
+    output = get_output()
+    facts = _facts()
+    ops = [{"domain": domain, "op": name, "purpose": purpose} for domain, name, purpose in OPS]
+    rows = [[label.replace("_", " "), str(value)] for label, value in facts.items()]
+    parts = [output.table(["Library", ""], rows), "", output.table(["Domain", "Operator", "Purpose"], OPS)]
+    output.result({**facts, "ops": ops}, parts)
+
+
+@command.command("path")
+@options.json_option
+def show_path() -> None:
+    """Print the path of the library, for hosts other than Python."""
+    from ort_quant_plugin.ops.library import get_library_path
+
+    path = get_library_path()
+    get_output().result({"path": path}, [path])
+
+
+@command.command("check")
+@options.json_option
+def check() -> None:
+    """Load the library into the installed ONNX Runtime and run every operator's registration."""
+    from ort_quant_plugin.ops.library import onnxruntime_module, session_options
+
+    session_options()
+    facts = _facts() | {"onnxruntime": onnxruntime_module().__version__}
+    get_output().result(
+        {**facts, "loads": True},
+        [f"ONNX Runtime {facts['onnxruntime']} loads {facts['path']} ({facts['instruction_set']})"],
+    )
+
+
+def _facts() -> dict[str, Any]:
+    from ort_quant_plugin import __version__
+    from ort_quant_plugin.ops.library import get_library_path
+
+    path = get_library_path()
+    return {
+        "path": path,
+        "version": __version__,
+        "size_bytes": Path(path).stat().st_size,
+        "needs": "ONNX Runtime 1.17 or newer (API 17)",
+        "instruction_set": _instruction_set(),
+    }
+
+
+def _instruction_set() -> str:
+    """Ask the library which instruction sets the machine has; its refusal of an unknown one lists them."""
+    from ort_quant_plugin.ops.library import session_options
+
+    forced = os.environ.get("ORT_QUANT_ISA")
+    if forced:
+        return f"{forced} (forced by ORT_QUANT_ISA)"
+    os.environ["ORT_QUANT_ISA"] = "?"
+    try:
+        session_options()
+    except OpLibraryError as error:
+        found = re.search(r"expected one of: ([\w, ]+)", error.message)
+        if found is None:
+            raise
+        names = found[1].split(", ")
+        return f"{names[-1]} (of {', '.join(names)})"
+    finally:
+        del os.environ["ORT_QUANT_ISA"]
+    return "unknown"

@@ -1,0 +1,168 @@
+"""Which layer is to blame: every quantized layer's output in the float model against the quantized one.
+
+The float model is prepared as for quantization (BatchNormalization folded …), because only then does a layer's
+output mean the same on both sides. Errors of earlier layers are carried along, as they are when the model serves.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ort_quant_plugin.metrics import ErrorStats
+from ort_quant_plugin.model import read_model, write_model
+from ort_quant_plugin.passes import prepare
+from ort_quant_plugin.progress import ProgressEvent
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    import onnx_ir as ir
+
+    from ort_quant_plugin.calibration.data import CalibrationData
+    from ort_quant_plugin.progress import Progress
+
+    PathLike = str | os.PathLike[str]
+
+__all__ = ["LayerComparison", "compare_layers"]
+
+_DEQUANT_SUFFIXES = {"AscendDequant": ".dequant", "Mul": ".fakedequant.mul"}
+
+
+@dataclass
+class LayerComparison:
+    """One quantized layer.
+
+    Attributes:
+        name: Node name.
+        op_type: ONNX operator.
+        error: Its output in the quantized model against the float model.
+    """
+
+    name: str
+    op_type: str
+    error: ErrorStats = field(default_factory=ErrorStats)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"name": self.name, "op_type": self.op_type, **self.error.to_dict()}
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """A layer of the candidate, the node whose result it is, and the tensor that holds it."""
+
+    layer: str
+    op_type: str
+    node: str
+    value: ir.Value
+
+
+def compare_layers(
+    reference: PathLike,
+    candidate: PathLike,
+    data: CalibrationData,
+    *,
+    progress: Progress | None = None,
+    op_libraries: Sequence[str] = (),
+) -> tuple[list[LayerComparison], list[str]]:
+    """Compare the output of every quantized layer.
+
+    What is compared with the float layer's output: in a fake_quant model the output of ``<layer>.dequant`` (custom
+    or plain-ONNX form), in a QDQ model the output of the node that reads a DequantizeLinear.
+
+    Args:
+        reference: Float model the candidate was made from.
+        candidate: fake_quant or QDQ model.
+        data: Evaluation data; one batch of all layer outputs is in memory at a time.
+        progress: Receives one event per batch.
+        op_libraries: Libraries of custom operators the models use.
+
+    Returns:
+        Layers, worst SQNR first, and the names of quantized layers the reference does not have.
+
+    Raises:
+        ModelError, DataError: as :func:`ort_quant_plugin.compare.compare`.
+    """
+    from ort_quant_plugin.compare import open_session, run
+
+    quantized = read_model(candidate)
+    taps = list(_find_taps(quantized))
+    prepared = read_model(reference)
+    prepare(prepared, skip_fusion_layers=_unfused(quantized, prepared))
+    nodes = {node.name: node for node in prepared.graph}
+    unmatched = [tap.layer for tap in taps if tap.node not in nodes]
+    taps = [tap for tap in taps if tap.node in nodes]
+    results = [LayerComparison(tap.layer, tap.op_type) for tap in taps]
+    if not taps:
+        return results, unmatched
+    with tempfile.TemporaryDirectory(prefix="ort-quant-") as folder:
+        sessions = []
+        for index, (model, values) in enumerate(
+            [(prepared, [nodes[tap.node].outputs[0] for tap in taps]), (quantized, [tap.value for tap in taps])]
+        ):
+            path = Path(folder) / f"{index}.onnx"
+            _write_with_outputs(model, values, path)
+            sessions.append((open_session(path, op_libraries), [str(value.name) for value in values], path))
+        for done, feed in enumerate(data, 1):
+            expected, found = (run(session, names, feed, path) for session, names, path in sessions)
+            for result, one, other in zip(results, expected, found, strict=True):
+                result.error.update(one, other)
+            if progress is not None:
+                progress(ProgressEvent(f"layers of {Path(candidate).name}", done, len(data)))
+    return sorted(results, key=_badness), unmatched
+
+
+def _badness(layer: LayerComparison) -> float:
+    value = layer.error.sqnr_db
+    return -math.inf if math.isnan(value) else value
+
+
+def _find_taps(model: ir.Model) -> Iterator[_Tap]:
+    for node in model.graph:
+        source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+        suffix = _DEQUANT_SUFFIXES.get(node.op_type)
+        if suffix and source is not None and str(node.name).endswith(suffix):
+            layer = str(node.name).removesuffix(suffix)
+            yield _Tap(layer, _op_type(model, layer, source), str(source.name), node.outputs[0])
+        elif node.op_type not in {"QuantizeLinear", "DequantizeLinear"} and any(
+            _is_dequantized_activation(value) for value in node.inputs
+        ):
+            yield _Tap(str(node.name), node.op_type, str(node.name), node.outputs[0])
+
+
+def _op_type(model: ir.Model, layer: str, source: ir.Node) -> str:
+    """The layer's operator; the node before the dequantizer is its bias Add in a MatMul layer."""
+    if source.name == layer:
+        return source.op_type
+    return next((node.op_type for node in model.graph if node.name == layer), source.op_type)
+
+
+def _is_dequantized_activation(value: ir.Value | None) -> bool:
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return False
+    quantized = producer.inputs[0]
+    return quantized is not None and quantized.producer() is not None
+
+
+def _unfused(quantized: ir.Model, reference: ir.Model) -> list[str]:
+    """Layers of the candidate that still have their BatchNormalization: the reference must keep it too."""
+    found = []
+    kept = {node.name for node in quantized.graph if node.op_type == "BatchNormalization"}
+    for node in reference.graph:
+        if node.op_type == "BatchNormalization" and node.name in kept and node.inputs[0] is not None:
+            producer = node.inputs[0].producer()
+            if producer is not None and producer.name:
+                found.append(str(producer.name))
+    return found
+
+
+def _write_with_outputs(model: ir.Model, values: Sequence[ir.Value], path: Path) -> None:
+    present = set(model.graph.outputs)
+    model.graph.outputs.extend(value for value in dict.fromkeys(values) if value not in present)
+    write_model(model, path)

@@ -1,0 +1,72 @@
+"""Text files: read with errors that name the file, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ort_quant_plugin.errors import OutputError
+
+if TYPE_CHECKING:
+    from ort_quant_plugin.errors import OrtQuantError
+
+__all__ = ["read_text", "write_text"]
+
+_FILE_MODE = 0o640
+_FOLDER_MODE = 0o750
+
+
+def read_text(path: str | os.PathLike[str], *, what: str, error: type[OrtQuantError], hint: str) -> str:
+    """Read a UTF-8 file (a byte-order mark is dropped).
+
+    Args:
+        path: The file.
+        what: What the file is, for the message (``"Record file"``).
+        error: The error to raise.
+        hint: Where such a file comes from.
+
+    Raises:
+        OrtQuantError: As ``error``: the file is missing, a folder, unreadable or not UTF-8 text.
+    """
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as cause:
+        raise error(f"{what} {str(path)!r} does not exist.", hint=hint, path=str(path)) from cause
+    except OSError as cause:
+        raise error(
+            f"{what} {str(path)!r} cannot be read: {cause.strerror or cause}.", hint=hint, path=str(path)
+        ) from cause
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"{what} {str(path)!r} is not UTF-8 text (byte {cause.start}).", hint=hint, path=str(path)
+        ) from cause
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text under a temporary name in the same folder, then rename.
+
+    A reader sees the old file or the new one, never a part. Missing folders are made with
+    mode 0750, the file gets mode 0640 (both reduced by the umask), as AMCT does.
+
+    Raises:
+        OutputError: The folder or file cannot be written.
+    """
+    path = Path(os.path.realpath(path))  # a link keeps pointing at its file
+    try:
+        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+                stream.write(text)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {str(path)!r}: {error.strerror or error}.",
+            hint="Check that the folder exists, is writable and has free space.",
+            path=str(path),
+        ) from error

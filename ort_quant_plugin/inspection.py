@@ -1,0 +1,137 @@
+"""What :func:`ort_quant_plugin.inspect` finds out about a model file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ort_quant_plugin import steps
+from ort_quant_plugin.export.plan import build_plan
+from ort_quant_plugin.layers import QUANTIZABLE_TYPES, TENSOR_TYPES, Layer, find_layers
+from ort_quant_plugin.model import const_array, default_opset, read_model
+from ort_quant_plugin.passes.insert_observers import OBSERVER_TYPES, remove_observers
+from ort_quant_plugin.qparams import unpack_deq_scale
+from ort_quant_plugin.record import Record
+from ort_quant_plugin.report import InspectReport, LayerReport, layer_reports, table_reports
+
+if TYPE_CHECKING:
+    import os
+
+    import onnx_ir as ir
+
+    PathLike = str | os.PathLike[str]
+
+__all__ = ["inspect_model", "model_kind"]
+
+_CANDIDATES = frozenset(QUANTIZABLE_TYPES + TENSOR_TYPES)
+
+
+def model_kind(model: ir.Model) -> str:
+    """``float``, ``calibration``, ``fake_quant``, ``deploy`` or ``qdq``, by the operators in the graph."""
+    operators = {(node.domain, node.op_type) for node in model.graph}
+    types = {op for _, op in operators}
+    if types & OBSERVER_TYPES:
+        return "calibration"
+    if ("", "AscendQuant") in operators or ("", "AscendDequant") in operators:
+        return "deploy"
+    if types & {"AscendQuant", "AscendDequant"} or any(str(n.name).endswith(".fakedequant.mul") for n in model.graph):
+        return "fake_quant"
+    return "qdq" if "DequantizeLinear" in types else "float"
+
+
+def inspect_model(path: PathLike, config: PathLike | None, record: PathLike | None) -> InspectReport:
+    """See :func:`ort_quant_plugin.inspect`."""
+    model = read_model(path)
+    kind = model_kind(model)
+    if kind == "float":
+        return _inspect_float(path, config, record)
+    if kind == "calibration":
+        remove_observers(model)
+        if record is not None:
+            plan = build_plan(model, Record.read(record))
+            return _report(model, kind, layer_reports(plan, skipped={}, notes={}), plan.notes)
+        return _report(model, kind, table_reports(find_layers(model), {}), ["Give --record to see the scales."])
+    layers = [_quantized_layer(layer, model) for layer in find_layers(model).values()]
+    return _report(model, kind, layers, [])
+
+
+def _inspect_float(path: PathLike, config: PathLike | None, record: PathLike | None) -> InspectReport:
+    prepared = steps.load_and_prepare(path, config_file=config)
+    skipped = dict(prepared.skipped)
+    if config is not None:
+        chosen = steps.load_config(prepared, config)
+        enabled = {name for name, layer in chosen.layers.items() if layer.quant_enable}
+        skipped = {
+            layer.name: "quant_enable is false in the configuration"
+            for layer in prepared.table.quantizable
+            if layer.name not in enabled
+        } | prepared.skipped
+    if record is not None:
+        plan = build_plan(prepared.model, Record.read(record))
+        layers, notes = layer_reports(plan, skipped=skipped, notes={}), plan.notes
+    else:
+        layers, notes = table_reports(prepared.table, skipped), []
+    report = _report(prepared.model, "float", layers, notes)
+    report.passes = prepared.passes
+    return report
+
+
+def _report(model: ir.Model, kind: str, layers: list[LayerReport], notes: list[str]) -> InspectReport:
+    others = Counter(node.op_type for node in model.graph if node.op_type not in _CANDIDATES)
+    return InspectReport(kind, default_opset(model), layers, dict(sorted(others.items())), [], notes)
+
+
+def _quantized_layer(layer: Layer, model: ir.Model) -> LayerReport:
+    """Read the numbers back from the nodes around a layer of a quantized model."""
+    source = layer.node.inputs[layer.activation_index] if layer.node.inputs else None
+    quant = source.producer() if source is not None else None
+    params = _activation(quant) if quant is not None else None
+    if layer.kind == "tensor" or params is None:
+        reason = "it is float in this model" if layer.kind == "layer" else "only its input tensors can be quantized"
+        return LayerReport(layer.name, layer.op_type, "float", layer.reason or reason)
+    scale_d, offset_d = params
+    scale_w = _weight_scale(layer, scale_d, model)
+    if scale_w is None or layer.op_type == "AveragePool":
+        return LayerReport(layer.name, layer.op_type, "quantized", None, scale_d, offset_d)
+    return LayerReport(
+        layer.name,
+        layer.op_type,
+        "quantized",
+        None,
+        scale_d,
+        offset_d,
+        (float(scale_w.min()), float(scale_w.max())),
+        "per-channel" if scale_w.size > 1 else "per-tensor",
+    )
+
+
+def _activation(quant: ir.Node) -> tuple[float, int] | None:
+    if quant.op_type == "AscendQuant":
+        return float(np.float32(1) / np.float32(quant.attributes["scale"].as_float())), int(
+            quant.attributes["offset"].as_float()
+        )
+    if quant.op_type == "DequantizeLinear":
+        scale, zero_point = const_array(quant.inputs[1]), const_array(quant.inputs[2])
+        if scale is None or zero_point is None:
+            return None
+        return float(scale.item()), int(zero_point.item()) - (128 if zero_point.dtype == np.uint8 else 0)
+    if str(quant.name).endswith(".fakequant.sub"):
+        constants = {str(v.name): v for v in quant.graph.initializers.values()} if quant.graph is not None else {}
+        base = str(quant.name).removesuffix(".sub")
+        scale, offset = const_array(constants.get(f"{base}.scale")), const_array(constants.get(f"{base}.offset"))
+        return None if scale is None or offset is None else (float(np.float32(1) / scale.item()), int(offset.item()))
+    return None
+
+
+def _weight_scale(layer: Layer, scale_d: float, model: ir.Model) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+    constants = model.graph.initializers
+    name = layer.name
+    for key, unpack in ((f"{name}.dequant.param", True), (f"{name}.fakedequant.dqscale", False)):
+        array = const_array(constants.get(key))
+        if array is not None:
+            deq_scale = unpack_deq_scale(array)[0] if unpack else array.astype(np.float32).reshape(-1)
+            return deq_scale / np.float32(scale_d)
+    array = const_array(constants.get(f"{name}.weight.scale"))
+    return None if array is None else array.astype(np.float32).reshape(-1)

