@@ -158,6 +158,29 @@ def _record_proto() -> str:
     return _proto(RECORD_SCHEMA)
 
 
+def _errors() -> str:
+    from ort_quant_plugin import errors
+
+    classes = [getattr(errors, name) for name in errors.__all__ if name != "OrtQuantError"]
+    rows = [
+        (f"`{cls.__name__}`", f"`{cls.__bases__[0].__name__}`, `{cls.__bases__[-1].__name__}`", _first_line(cls))
+        if len(cls.__bases__) > 1
+        else (f"`{cls.__name__}`", f"`{cls.__bases__[0].__name__}`", _first_line(cls))
+        for cls in classes
+    ]
+    return table(("error", "also caught as", "meaning"), rows)
+
+
+def _first_line(item: object) -> str:
+    return " ".join((item.__doc__ or "").split("\n\n")[0].split())
+
+
+def _methods() -> str:
+    from ort_quant_plugin.calibration.methods import BUILTIN_METHODS
+
+    return table(("method", "what it does"), ((f"`{m.name}`", m.summary) for m in BUILTIN_METHODS))
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "config-global-keys": _global_keys,
     "config-layer-keys": _layer_keys,
@@ -170,6 +193,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "simple-config-proto": _simple_config_proto,
     "record-messages": _record_messages,
     "record-proto": _record_proto,
+    "errors": _errors,
+    "methods": _methods,
 }
 
 

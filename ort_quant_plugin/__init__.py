@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         save_model,
     )
     from ort_quant_plugin.calibration.data import ImagePreprocess, open_data
-    from ort_quant_plugin.compare import compare
+    from ort_quant_plugin.comparison import compare
     from ort_quant_plugin.ops.library import get_library_path, register_custom_ops, session_options
     from ort_quant_plugin.plugins import hookimpl
     from ort_quant_plugin.report import QuantizationReport
@@ -55,7 +55,7 @@ __all__ = [
 
 _HOMES = {
     "calibrate": "api",
-    "compare": "compare",
+    "compare": "comparison",
     "create_quant_config": "api",
     "get_library_path": "ops.library",
     "hookimpl": "plugins",

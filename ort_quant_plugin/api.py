@@ -38,7 +38,7 @@ def create_quant_config(
     model_file: str,
     skip_layers: list[str] | None = None,
     batch_num: int = 1,
-    activation_offset: bool = True,  # noqa: FBT001, FBT002  (AMCT's signature)
+    activation_offset: bool = True,
     config_defination: str | None = None,
     updated_model: str | None = None,
 ) -> None:
@@ -251,7 +251,9 @@ def quantize(
     return report
 
 
-def prepare_model(model: PathLike, output: PathLike, *, force: bool = False, op_libraries: Sequence[str] = ()) -> list[Any]:
+def prepare_model(
+    model: PathLike, output: PathLike, *, force: bool = False, op_libraries: Sequence[str] = ()
+) -> list[Any]:
     """Write the float model as calibration sees it: constants folded, BatchNormalization fused, names unique.
 
     Returns:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["FUSED_OUTPUT_TYPES", "activated_output", "clip_bounds", "next_quantized_layer", "only_user"]
 
 FUSED_OUTPUT_TYPES = ("Conv", "AveragePool")
-"""Layers that ONNX Runtime computes in int8 only when their output is quantized too (Gemm and MatMul may end in float)."""
+"""Layers ONNX Runtime computes in int8 only when their output is quantized too; Gemm and MatMul may end in float."""
 
 # Operators that move values without changing them, so a quantization step commutes with them.
 _MOVES = frozenset({"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"})

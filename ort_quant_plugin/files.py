@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ort_quant_plugin.errors import OrtQuantError
 
-__all__ = ["read_text", "write_text"]
+__all__ = ["read_text", "staging_folder", "write_text"]
 
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
@@ -70,3 +74,32 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             hint="Check that the folder exists, is writable and has free space.",
             path=str(path),
         ) from error
+
+
+@contextmanager
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside ``folder``, for work whose results are moved to ``folder`` when complete.
+
+    Missing parents are made, and taken away again when the work fails.
+
+    Raises:
+        OutputError: ``folder`` cannot be made or written.
+    """
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write into {str(folder)!r}: {error.strerror or error}.",
+            hint="Check that the folder exists, is writable and has free space.",
+            path=str(folder),
+        ) from error
+    try:
+        with temporary as name:
+            yield Path(name)
+    except BaseException:
+        for parent in made:
+            with suppress(OSError):  # somebody else has put something there meanwhile
+                parent.rmdir()
+        raise

@@ -125,7 +125,9 @@ def _activation(quant: ir.Node) -> tuple[float, int] | None:
     return None
 
 
-def _weight_scale(layer: Layer, scale_d: float, model: ir.Model) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+def _weight_scale(
+    layer: Layer, scale_d: float, model: ir.Model
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
     constants = model.graph.initializers
     name = layer.name
     for key, unpack in ((f"{name}.dequant.param", True), (f"{name}.fakedequant.dqscale", False)):

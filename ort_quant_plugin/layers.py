@@ -123,9 +123,10 @@ def find_layers(model: ir.Model) -> LayerTable:
     """
     layers = [_judge(node) for node in model.graph if node.domain == "" and node.op_type in _RULES]
     for owner in model.graph:
+        where = f"{owner.op_type} node {owner.name!r}"
         for body in _bodies(owner):
             layers += [
-                Layer(str(node.name), node.op_type, node, "other", f"inside the body of {owner.op_type} node {owner.name!r}")
+                Layer(str(node.name), node.op_type, node, "other", f"inside the body of {where}")
                 for node in body.all_nodes()
                 if node.domain == "" and node.op_type in QUANTIZABLE_TYPES
             ]
@@ -191,7 +192,7 @@ def _weight_shape(layer: Layer) -> tuple[int, ...]:
     assert layer.weight is not None
     tensor = ir.convenience.get_const_tensor(layer.weight)
     assert tensor is not None
-    return tuple(int(d) for d in tensor.shape)
+    return tuple(tensor.shape.numpy())
 
 
 def _int_attribute(node: ir.Node, name: str, default: int) -> int:
@@ -248,12 +249,16 @@ def _gemm(layer: Layer) -> Layer:
         return layer
     shape = _weight_shape(layer)
     trans_b = _int_attribute(node, "transB", 0)
-    layer = replace(layer, out_channels=shape[0] if trans_b else shape[1], in_channels=shape[1] if trans_b else shape[0])
+    layer = replace(
+        layer, out_channels=shape[0] if trans_b else shape[1], in_channels=shape[1] if trans_b else shape[0]
+    )
     return _with_bias(layer, 2)
 
 
 def _matmul(layer: Layer) -> Layer:
-    constant = [i for i, v in enumerate(layer.node.inputs) if v is not None and ir.convenience.get_const_tensor(v) is not None]
+    constant = [
+        i for i, v in enumerate(layer.node.inputs) if v is not None and ir.convenience.get_const_tensor(v) is not None
+    ]
     if not constant:
         return _refuse(layer, "both of its inputs are variable; one must be a constant weight")
     layer = _with_weight(layer, constant[-1])
@@ -269,7 +274,7 @@ def _matmul(layer: Layer) -> Layer:
 
 
 def _with_bias_add(layer: Layer) -> Layer:
-    """The Add behind a MatMul is its bias when it is the only consumer and adds a 1-D constant of length Cout (AMCT)."""
+    """The Add behind a MatMul is its bias when nothing else reads the MatMul and it adds a (Cout,) constant (AMCT)."""
     out = layer.node.outputs[0]
     users = list(out.uses())
     if out.is_graph_output() or len(users) != 1 or users[0].node.op_type != "Add" or users[0].node.domain != "":

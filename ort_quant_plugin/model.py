@@ -104,7 +104,8 @@ def _check_external_data(model: ir.Model, path: Path) -> None:
         location = Path(tensor.path)
         if not location.is_file():
             raise ModelError(
-                f"Tensor {tensor.name!r} of {str(path)!r} lies in external file {str(location)!r}, which does not exist.",
+                f"Tensor {tensor.name!r} of {str(path)!r} lies in the external file {str(location)!r}, "
+                "which does not exist.",
                 hint="Copy the external data files next to the model.",
                 tensor=tensor.name,
                 path=str(location),

@@ -96,7 +96,7 @@ def sanitize_scale(scale: ArrayLike, subject: str) -> NDArray[np.float32]:
 
 
 def asymmetric_params(low: float, high: float, num_bits: int = 8, *, subject: str = "tensor") -> QuantParams:
-    """Parameters of the range ``[low, high]``, widened to contain 0.   (N3)
+    """Parameters of the range ``[low, high]``, widened to contain 0 (N3).
 
     ``scale = (high − low)/(2^b − 1)``, ``offset = −2^(b−1) − round(low/scale)``, halves away from zero.
     """
@@ -107,8 +107,10 @@ def asymmetric_params(low: float, high: float, num_bits: int = 8, *, subject: st
     return QuantParams(np.float32(scale), min(max(offset, qmin), qmax), num_bits)
 
 
-def symmetric_scale(low: ArrayLike, high: ArrayLike, num_bits: int = 8, *, subject: str = "tensor") -> NDArray[np.float32]:
-    """Scale with offset 0 for ranges ``[low, high]``; shapes broadcast.   (N4)
+def symmetric_scale(
+    low: ArrayLike, high: ArrayLike, num_bits: int = 8, *, subject: str = "tensor"
+) -> NDArray[np.float32]:
+    """Scale with offset 0 for ranges ``[low, high]``; shapes broadcast (N4).
 
     The extreme ``m`` of larger magnitude decides: ``m/qmax`` when it is positive, ``m/qmin`` when it is not
     (the negative side owns one code more); equal magnitudes count as negative.
@@ -133,7 +135,7 @@ def dequantize(q: ArrayLike, scale: ArrayLike, offset: int = 0) -> NDArray[np.fl
 
 
 def quantize_bias(bias: ArrayLike, deq_scale: ArrayLike, layer: str) -> NDArray[np.int32]:
-    """``round(bias / deq_scale)``, halves to even, as int32.   (N6)
+    """``round(bias / deq_scale)``, halves to even, as int32 (N6).
 
     Args:
         bias: (C,) float.
@@ -148,8 +150,8 @@ def quantize_bias(bias: ArrayLike, deq_scale: ArrayLike, layer: str) -> NDArray[
     if bad.any():
         channel = int(np.flatnonzero(bad)[0])
         raise NumericsError(
-            f"Do bias quantize failed. Layer {layer!r}: the bias of channel {channel} becomes {float(q.flat[channel])!r}, "
-            "outside of int32.",
+            f"Do bias quantize failed. Layer {layer!r}: the bias of channel {channel} becomes "
+            f"{float(q.flat[channel])!r}, outside of int32.",
             hint=f"Add {layer!r} to skip_layers: its weights or activations are too small for its bias.",
             layer=layer,
             channel=channel,
@@ -159,7 +161,10 @@ def quantize_bias(bias: ArrayLike, deq_scale: ArrayLike, layer: str) -> NDArray[
 
 
 def pack_deq_scale(deq_scale: ArrayLike, shift_bit: ArrayLike = 0) -> NDArray[np.uint64]:
-    """The UINT64 parameter of AscendDequant: bits 31…0 the float32 scale, 39…32 the shift N, 47…40 ``offset_w`` (0).   (N7)"""
+    """The UINT64 parameter of AscendDequant (N7).
+
+    Bits 31…0 are the float32 scale, 39…32 the shift N, 47…40 ``offset_w`` (0).
+    """
     bits = np.atleast_1d(np.asarray(deq_scale, np.float32)).view(np.uint32).astype(np.uint64)
     return bits | (np.asarray(shift_bit, np.uint64) << np.uint64(32))
 

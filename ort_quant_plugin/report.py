@@ -153,7 +153,9 @@ def _layer_report(
 ) -> LayerReport:
     numbers = plan.layers.get(layer.name)
     if numbers is not None:
-        remarks = tuple(f"{target}: stays float: {found[layer.name]}" for target, found in notes.items() if layer.name in found)
+        remarks = tuple(
+            f"{target}: stays float: {found[layer.name]}" for target, found in notes.items() if layer.name in found
+        )
         return quantized_report(layer, numbers, remarks)
     if layer.kind == "tensor":
         params = [p for (name, _), p in plan.tensors.items() if name == layer.name]

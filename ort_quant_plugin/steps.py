@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_quant_plugin.config import default_config, read_simple_config
-from ort_quant_plugin.errors import CalibrationError, ConfigError, ModelError, OutputError
+from ort_quant_plugin.errors import CalibrationError, ConfigError, ModelError
 from ort_quant_plugin.export import build_plan, output_paths, write_targets
 from ort_quant_plugin.export.write import select_exporters, split_save_path
+from ort_quant_plugin.files import staging_folder
 from ort_quant_plugin.layers import LayerTable, find_layers
 from ort_quant_plugin.model import check_domains, input_specs, is_external, read_model, refuse_existing, write_model
 from ort_quant_plugin.passes import PassReport, prepare
@@ -227,7 +227,7 @@ def export(
     record = Record.read(record_file)
     model = read_model(modified_file)
     options = replace(options, op_libraries=tuple(libraries(plugins, options.op_libraries)))
-    return _export(model, record, save_path, exporters, options, plugins)
+    return _export(model, record, save_path, exporters, options=options, plugins=plugins)
 
 
 def _export(
@@ -235,9 +235,9 @@ def _export(
     record: Record,
     save_path: PathLike,
     exporters: Sequence[Exporter],
+    *,
     options: ExportOptions,
     plugins: PluginManager,
-    *,
     skipped: Mapping[str, str] | None = None,
     extra_files: Mapping[str, str] | None = None,
 ) -> ExportReport:
@@ -263,9 +263,7 @@ def provenance(plugins: PluginManager) -> dict[str, str]:
 class QuantizeChain:
     """:func:`ort_quant_plugin.quantize`, step by step; nothing is written before the last one."""
 
-    def __init__(
-        self, save_path: PathLike, targets: Sequence[str], options: ExportOptions, *, force: bool
-    ) -> None:
+    def __init__(self, save_path: PathLike, targets: Sequence[str], options: ExportOptions, *, force: bool) -> None:
         self.plugins = build_plugin_manager()
         self.exporters = select_exporters(self.plugins.exporters(), targets)
         self.options = replace(options, op_libraries=tuple(libraries(self.plugins, options.op_libraries)))
@@ -321,18 +319,9 @@ class QuantizeChain:
         from ort_quant_plugin.calibration.runner import run_calibration
 
         folder, _ = split_save_path(self.save_path)
-        try:
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            workplace = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
-        except OSError as error:
-            raise OutputError(
-                f"Cannot write into {str(folder)!r}: {error.strerror or error}.",
-                hint="Check that the folder exists, is writable and has free space.",
-                path=str(folder),
-            ) from error
         observe_outputs = any(exporter.target == "qdq" for exporter in self.exporters)
-        with workplace as temporary:
-            model_file, record_file = Path(temporary) / "calibration.onnx", Path(temporary) / "record.txt"
+        with staging_folder(folder) as temporary:
+            model_file, record_file = temporary / "calibration.onnx", temporary / "record.txt"
             write_calibration_model(
                 self.prepared, self.config, model_file, record_file, observe_outputs=observe_outputs
             )
@@ -345,8 +334,8 @@ class QuantizeChain:
                 record,
                 self.save_path,
                 self.exporters,
-                self.options,
-                self.plugins,
+                options=self.options,
+                plugins=self.plugins,
                 skipped=self._skipped(),
                 extra_files={self.record_path.name: record.to_text()},
             )

@@ -94,7 +94,7 @@ def _extract(requirement: str, cache: Path) -> None:
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"pip cannot download {requirement}: {done.stderr.strip().splitlines()[-1:]}")
-    stem = requirement.split("==")[0].replace("-", "_")
+    stem = requirement.split("==", maxsplit=1)[0].replace("-", "_")
     with zipfile.ZipFile(next(folder.glob(f"{stem}-*.whl"))) as archive:
         for _, member in (v for v in WHEELS.values() if v[0] == requirement):
             full = next(n for n in archive.namelist() if n.endswith(member))

@@ -9,6 +9,16 @@ void refuse_attribute(const std::string& name, const std::string& value, const s
   throw OpError("attribute '" + name + "' is " + value + ", expected " + expected + ". " + cure);
 }
 
+std::int64_t read_int(const KernelInfo& info, const char* name, std::int64_t fallback, std::int64_t least,
+                      std::int64_t most) {
+  const std::int64_t value = info.attribute(name, fallback);
+  if (value < least || value > most) {
+    refuse_attribute(name, std::to_string(value),
+                     "an integer in [" + std::to_string(least) + ", " + std::to_string(most) + "]", kConfigure);
+  }
+  return value;
+}
+
 float read_scale(const KernelInfo& info, const char* meaning) {
   const float scale = info.required_float("scale");
   if (!std::isfinite(scale) || scale <= 0) {

@@ -11,6 +11,12 @@ namespace ort_quant {
 [[noreturn]] void refuse_attribute(const std::string& name, const std::string& value, const std::string& expected,
                                    const std::string& cure);
 
+inline constexpr const char* kConfigure = "Correct the configuration and run quantize_model again.";
+
+// An INT of [least, most].
+std::int64_t read_int(const KernelInfo& info, const char* name, std::int64_t fallback, std::int64_t least,
+                      std::int64_t most);
+
 // `scale`: finite and > 0.
 float read_scale(const KernelInfo& info, const char* meaning);
 

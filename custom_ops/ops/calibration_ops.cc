@@ -9,18 +9,6 @@
 namespace ort_quant {
 namespace {
 
-const char* const kConfigure = "Correct the configuration and run quantize_model again.";
-
-std::int64_t read_int(const KernelInfo& info, const char* name, std::int64_t fallback, std::int64_t least,
-                      std::int64_t most) {
-  const std::int64_t value = info.attribute(name, fallback);
-  if (value < least || value > most) {
-    refuse_attribute(name, std::to_string(value),
-                     "an integer in [" + std::to_string(least) + ", " + std::to_string(most) + "]", kConfigure);
-  }
-  return value;
-}
-
 std::string quoted_list(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
@@ -29,27 +17,31 @@ std::string quoted_list(const std::vector<std::string>& names) {
 
 }  // namespace
 
-CalibrationSettings::CalibrationSettings(const KernelInfo& info)
+RecordTarget::RecordTarget(const KernelInfo& info)
     : tensor(info.input_name(0)),
       record_file_path(info.required_string("record_file_path")),
-      batch_num(read_int(info, "batch_num", 1, 1, std::int64_t{1} << 40)),
+      batch_num(read_int(info, "batch_num", 1, 1, std::int64_t{1} << 40)) {
+  const std::int64_t count = read_int(info, "layer_num", 1, 1, 1 << 20);
+  for (std::int64_t i = 0; i < count; ++i) {
+    layers.push_back(info.required_string(("object_layer" + std::to_string(i)).c_str()));
+  }
+}
+
+std::string RecordTarget::subject() const {
+  return (layers.size() == 1 ? "layer " : "layers ") + quoted_list(layers) + " (tensor '" + tensor + "')";
+}
+
+CalibrationSettings::CalibrationSettings(const KernelInfo& info)
+    : RecordTarget(info),
       num_bits(static_cast<int>(read_int(info, "num_bits", 8, 2, 16))),
       with_offset(read_int(info, "with_offset", 1, 0, 1) != 0),
       check_criterion(read_int(info, "check_criterion", 0, 0, 1) != 0),
       input_stamp(info.attribute("input_stamp", std::string("data"))),
       precision_mode(read_half_precision(info) ? "FORCE_FP16_QUANT" : "DEFAULT") {
-  const std::int64_t count = read_int(info, "layer_num", 1, 1, 1 << 20);
-  for (std::int64_t i = 0; i < count; ++i) {
-    layers.push_back(info.required_string(("object_layer" + std::to_string(i)).c_str()));
-  }
   if (input_stamp != "data" && input_stamp != "initial_h") {
     refuse_attribute("input_stamp", '"' + input_stamp + '"', "data or initial_h", kConfigure);
   }
   if (read_int(info, "need_dump", 0, 0, 1) != 0) dump_dir = info.required_string("dump_dir");
-}
-
-std::string CalibrationSettings::subject() const {
-  return (layers.size() == 1 ? "layer " : "layers ") + quoted_list(layers) + " (tensor '" + tensor + "')";
 }
 
 // ---- IFMR ------------------------------------------------------------------------------------------------------
@@ -110,11 +102,10 @@ std::optional<Range> HfmgMethod::finish(const KernelTable&, const ForEach&) {
 
 // ---- both ------------------------------------------------------------------------------------------------------
 
-void check_finite(Span<const float> batch, const CalibrationSettings& settings, const char* method,
-                  const KernelTable& kernels) {
+void check_finite(Span<const float> batch, const char* op, const std::string& subject, const KernelTable& kernels) {
   const ScanResult scan = kernels.scan(batch.data, batch.size);
   if (scan.nan_count + scan.inf_count == 0) return;
-  throw OpError(std::string(method) + " calibration data has inf/nan value: " + settings.subject() + " holds " +
+  throw OpError(std::string(op) + " calibration data has inf/nan value: " + subject + " holds " +
                 std::to_string(scan.nan_count) + " NaN and " + std::to_string(scan.inf_count) + " infinite of " +
                 std::to_string(batch.size) +
                 " values, expected finite ones. Check the input data and its preprocessing, or add the layer to "

@@ -16,23 +16,29 @@
 
 namespace ort_quant {
 
-// The attributes that both ops read.
-struct CalibrationSettings {
-  explicit CalibrationSettings(const KernelInfo& info);
-
-  std::string tensor;               // for messages
-  std::vector<std::string> layers;  // object_layer0 … (required)
-  std::string record_file_path;     // required
-  std::int64_t batch_num;           // 1
-  int num_bits;                     // 8
-  bool with_offset;                 // 1
-  bool check_criterion;             // 0; 1: the first dimension must be 1 (recurrent layers)
-  std::string input_stamp;          // data
-  std::string precision_mode;       // DEFAULT
-  std::optional<std::string> dump_dir;  // set if need_dump (0)
+// Whose results go where, and after how many runs: the attributes of every calibration node.
+struct RecordTarget {
+  explicit RecordTarget(const KernelInfo& info);
 
   // "layer 'a' (tensor 't')"
   std::string subject() const;
+
+  std::string tensor;               // for messages
+  std::string record_file_path;     // required
+  std::vector<std::string> layers;  // layer_num (1) names object_layer0 … (required)
+  std::int64_t batch_num;           // 1
+};
+
+// What IFMR and HFMG read besides.
+struct CalibrationSettings : RecordTarget {
+  explicit CalibrationSettings(const KernelInfo& info);
+
+  int num_bits;                         // 8
+  bool with_offset;                     // 1
+  bool check_criterion;                 // 0; 1: the first dimension must be 1 (recurrent layers)
+  std::string input_stamp;              // data
+  std::string precision_mode;           // DEFAULT
+  std::optional<std::string> dump_dir;  // set if need_dump (0)
 };
 
 // How a method keeps the batches (finite values, never empty) and ends.
@@ -64,8 +70,7 @@ class HfmgMethod {
 };
 
 // Refuses NaN and infinity, naming the tensor and how many values are bad.
-void check_finite(Span<const float> batch, const CalibrationSettings& settings, const char* method,
-                  const KernelTable& kernels);
+void check_finite(Span<const float> batch, const char* op, const std::string& subject, const KernelTable& kernels);
 
 // <dump_dir>/<layer with '/' as '_'>_act_calibration_layer_<run>.bin: rank and dimensions as float32, then the values.
 void dump_batch(const CalibrationSettings& settings, std::int64_t run, const Shape& shape, Span<const float> batch);
@@ -109,7 +114,7 @@ class CalibrationOp {
     std::vector<float> buffer;
     const Span<const float> batch = as_float(x.values, buffer, kernels_);
     if (!batch.empty()) {
-      check_finite(batch, settings_, kName, kernels_);
+      check_finite(batch, kName, settings_.subject(), kernels_);
       if (settings_.dump_dir) dump_batch(settings_, runs_, x.shape, batch);
       method_.add(batch, kernels_, context.for_each());
     }
@@ -134,7 +139,7 @@ class CalibrationOp {
     record.bits = settings_.num_bits;
     record.op_data_type = sizeof(In) == sizeof(float) ? "FLOAT32" : "FLOAT16";
     record.precision_mode = settings_.precision_mode;
-    write_activation_record(settings_.record_file_path, settings_.layers, record);
+    write_record_fields(settings_.record_file_path, settings_.layers, activation_fields(record));
     recorded_ = true;
     method_.release();
   }

@@ -1,5 +1,6 @@
 #include "ort.h"
 
+#include <limits>
 #include <locale>
 #include <memory>
 #include <sstream>
@@ -31,6 +32,18 @@ std::string to_text(float value, int digits) {
   text.precision(digits);
   text << value;
   return text.str();
+}
+
+std::string to_text(float value) {
+  constexpr int kEnoughDigits = std::numeric_limits<float>::max_digits10;
+  for (int digits = 1; digits < kEnoughDigits; ++digits) {
+    const std::string text = to_text(value, digits);
+    std::istringstream stream(text);
+    stream.imbue(std::locale::classic());
+    float read_back = 0;
+    if (stream >> read_back && read_back == value) return text;
+  }
+  return to_text(value, kEnoughDigits);
 }
 
 // ---- KernelInfo ------------------------------------------------------------------------------------------------

@@ -49,8 +49,9 @@ using Shape = std::vector<std::int64_t>;
 std::string to_string(const Shape& shape);
 std::size_t element_count(const Shape& shape);
 
-// Shortest decimal form with at most 9 significant digits, whatever the locale.
-std::string to_text(float value, int digits = 9);
+// Decimal form, whatever the locale: with so many significant digits, or the shortest that reads back as `value`.
+std::string to_text(float value, int digits);
+std::string to_text(float value);
 
 // What a kernel learns about its node when it is created.
 class KernelInfo {

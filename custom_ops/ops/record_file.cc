@@ -77,26 +77,10 @@ bool is_key_line(const std::string& line, const std::string& layer) {
   return literal.size() >= 2 && literal.front() == literal.back() && unquoted(literal) == layer;
 }
 
-bool is_replaced_field(const std::string& line, const ActivationRecord& record) {
+bool is_replaced_field(const std::string& line, const RecordFields& fields) {
   const std::string text = trimmed(line);
-  for (const std::string& field : {"scale_" + record.suffix, "offset_" + record.suffix, std::string("act_type"),
-                                   std::string("op_data_type"), std::string("fakequant_precision_mode")}) {
-    if (text.rfind(field + ":", 0) == 0) return true;
-  }
-  return false;
-}
-
-std::vector<std::string> record_lines(const ActivationRecord& record) {
-  std::vector<std::string> lines{
-      "    scale_" + record.suffix + ": " + to_text(record.range.scale, 10),
-      "    offset_" + record.suffix + ": " + std::to_string(record.range.offset),
-      "    act_type: \"INT" + std::to_string(record.bits) + "\"",
-      "    op_data_type: '" + record.op_data_type + "'",
-  };
-  if (record.precision_mode != "DEFAULT") {
-    lines.push_back("    fakequant_precision_mode: '" + record.precision_mode + "'");
-  }
-  return lines;
+  return std::any_of(fields.replaced.begin(), fields.replaced.end(),
+                     [&](const std::string& field) { return text.rfind(field + ":", 0) == 0; });
 }
 
 // ---- file ------------------------------------------------------------------------------------------------------
@@ -187,9 +171,30 @@ std::string resolved(const std::string& path) {
 
 }  // namespace
 
-std::string insert_activation_record(const std::string& text, const std::string& layer, const ActivationRecord& record,
-                                     const std::string& path) {
-  std::vector<std::string> lines = split_lines(text);
+RecordFields activation_fields(const ActivationRecord& record) {
+  const std::string scale = "scale_" + record.suffix;
+  const std::string offset = "offset_" + record.suffix;
+  RecordFields fields;
+  fields.lines = {scale + ": " + to_text(record.range.scale, 10), offset + ": " + std::to_string(record.range.offset),
+                  "act_type: \"INT" + std::to_string(record.bits) + "\"",
+                  "op_data_type: '" + record.op_data_type + "'"};
+  if (record.precision_mode != "DEFAULT") {
+    fields.lines.push_back("fakequant_precision_mode: '" + record.precision_mode + "'");
+  }
+  fields.replaced = {scale, offset, "act_type", "op_data_type", "fakequant_precision_mode"};
+  return fields;
+}
+
+RecordFields repeated_field(const std::string& name, const std::vector<std::string>& values) {
+  RecordFields fields;
+  for (const std::string& value : values) fields.lines.push_back(name + ": " + value);
+  fields.replaced = {name};
+  return fields;
+}
+
+std::string insert_record_fields(const std::string& text, const std::string& layer, const RecordFields& fields,
+                                 const std::string& path) {
+  const std::vector<std::string> lines = split_lines(text);
   std::size_t value = 0;
   while (value + 1 < lines.size() && !is_key_line(lines[value], layer)) ++value;
   ++value;
@@ -200,21 +205,20 @@ std::string insert_activation_record(const std::string& text, const std::string&
   }
   std::string result;
   for (std::size_t i = 0; i <= value; ++i) result += lines[i] + "\n";
-  for (const std::string& line : record_lines(record)) result += line + "\n";
+  for (const std::string& line : fields.lines) result += "    " + line + "\n";
   std::size_t i = value + 1;
   for (; i < lines.size() && trimmed(lines[i]) != "}"; ++i) {
-    if (!is_replaced_field(lines[i], record)) result += lines[i] + "\n";
+    if (!is_replaced_field(lines[i], fields)) result += lines[i] + "\n";
   }
   for (; i < lines.size(); ++i) result += lines[i] + "\n";
   return result;
 }
 
-void write_activation_record(const std::string& path, const std::vector<std::string>& layers,
-                             const ActivationRecord& record) {
+void write_record_fields(const std::string& path, const std::vector<std::string>& layers, const RecordFields& fields) {
   const std::string target = resolved(path);
   const std::unique_ptr<File> file = open_locked(target);
   std::string text = read_all(*file, path);
-  for (const std::string& layer : layers) text = insert_activation_record(text, layer, record, path);
+  for (const std::string& layer : layers) text = insert_record_fields(text, layer, fields, path);
   replace_file(target, *file, text);
 }
 

@@ -1,4 +1,4 @@
-// Writing activation factors into AMCT's record file: text inserted at a layer's entry, as the calibration ops do it.
+// Writing calibration results into AMCT's record file: text inserted at a layer's entry, as the calibration ops do it.
 //
 // Safe when several nodes, sessions and processes finish at once: the file is locked while it is read and replaced, and
 // readers see the old or the new file, never a part.
@@ -12,22 +12,32 @@
 
 namespace ort_quant {
 
-// The lines of one layer's entry, in AMCT's order.
-struct ActivationRecord {
-  std::string suffix = "d";  // scale_d, offset_d; "h" for a recurrent layer's initial state
-  Range range{};
-  int bits = 8;
-  std::string op_data_type;         // FLOAT32 or FLOAT16
-  std::string precision_mode;       // written unless DEFAULT
+// Fields to put at the head of a layer's entry.
+struct RecordFields {
+  std::vector<std::string> lines;     // "name: value", in order
+  std::vector<std::string> replaced;  // field names whose old lines go
 };
 
-// Writes `record` into the entries of `layers`, replacing what an earlier calibration wrote there. Throws OpError if the
-// file cannot be read or written, or an entry is missing; the file is unchanged then.
-void write_activation_record(const std::string& path, const std::vector<std::string>& layers,
-                             const ActivationRecord& record);
+struct ActivationRecord {
+  std::string suffix = "d";    // scale_d, offset_d; "h" for a recurrent layer's initial state
+  Range range{};
+  int bits = 8;
+  std::string op_data_type;    // FLOAT32 or FLOAT16
+  std::string precision_mode;  // written unless DEFAULT
+};
 
-// The text of the file with the record inserted; OpError names `path`. (Separate for tests.)
-std::string insert_activation_record(const std::string& text, const std::string& layer, const ActivationRecord& record,
-                                     const std::string& path);
+// AMCT's lines in AMCT's order.
+RecordFields activation_fields(const ActivationRecord& record);
+
+// One line per value of a repeated field.
+RecordFields repeated_field(const std::string& name, const std::vector<std::string>& values);
+
+// Writes `fields` into the entries of `layers`, replacing what an earlier calibration wrote there. Throws OpError if the
+// file cannot be read or written, or an entry is missing; the file is unchanged then.
+void write_record_fields(const std::string& path, const std::vector<std::string>& layers, const RecordFields& fields);
+
+// The text of the file with the fields inserted; OpError names `path`. (Separate for tests.)
+std::string insert_record_fields(const std::string& text, const std::string& layer, const RecordFields& fields,
+                                 const std::string& path);
 
 }  // namespace ort_quant

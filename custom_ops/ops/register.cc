@@ -12,6 +12,7 @@
 #include "dequantize_ops.h"
 #include "isa.h"
 #include "quantize_ops.h"
+#include "search_n_ops.h"
 
 namespace ort_quant {
 namespace {
@@ -37,6 +38,9 @@ std::vector<Domain> make_domains(const OrtApi& api, const KernelTable& kernels) 
   domains.push_back(make_domain<                                               //
       CalibrationOp<IfmrMethod, float>, CalibrationOp<IfmrMethod, Half>,       //
       CalibrationOp<HfmgMethod, float>, CalibrationOp<HfmgMethod, Half>,       //
+      SearchN<float, false>, SearchN<Half, false>,                             //
+      SearchN<float, true>, SearchN<Half, true>,                               //
+      DmqBalancer<float>, DmqBalancer<Half>,                                   //
       AscendQuant<float, float>, AscendQuant<Half, Half>,                      //
       AscendDequant<float, float>, AscendDequant<Half, Half>,                  //
       AscendAntiQuant<float, float>, AscendAntiQuant<Half, Half>,              //

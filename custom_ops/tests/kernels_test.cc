@@ -9,9 +9,11 @@
 
 #include "check.h"
 #include "deq_scale.h"
+#include "dmq.h"
 #include "isa.h"
 #include "kernel_overloads.h"
 #include "reference.h"
+#include "search_n.h"
 
 namespace {
 
@@ -288,6 +290,34 @@ void test_deq_scale() {
   CHECK(half_precision_scale(1e-6f) == round_to_half(1e-3f) * round_to_half(1e-3f));
 }
 
+// AMCT's published results.
+void test_search_n() {
+  const std::vector<float> rows[] = {{100, -101, 7}, {70000, -123457, 33333}, {5000000, -4000001, 1234567}};
+  const int want[] = {1, 2, 8};
+  for (int i = 0; i < 3; ++i) {
+    for (ShiftDivision division : {ShiftDivision::kTruncate, ShiftDivision::kFloor}) {
+      ShiftSearch search;
+      search.add({rows[i].data(), rows[i].size()}, 1.0f, division);
+      CHECK(search.best() == want[i], i, search.best(), want[i]);
+    }
+  }
+  CHECK(ShiftSearch().best() == 1, "equal errors go to the smallest shift");
+}
+
+void test_dmq() {
+  const std::vector<float> factors = dmq_factors({4, 0.5f, 0, 3}, {0.5f, 2, 1, 0}, 0.5f);
+  const float want[] = {2.82842708f, 0.5f, 1.41421354f, 2.12132049f};
+  for (int c = 0; c < 4; ++c) CHECK(std::fabs(factors[c] - want[c]) <= want[c] * 1.2e-7f, c, factors[c], want[c]);
+  for (float factor : dmq_factors({0, 0}, {1, 2}, 0.5f)) CHECK(factor == 1.0f, factor);
+  CHECK(dmq_factors({0, 1}, {0, 1}, 0.5f)[0] == 1.0f);
+  CHECK(dmq_factors({0, 1}, {1, 0}, 0.5f) == std::vector<float>({1.0f, 1.0f}), "no channel to balance against");
+  try {
+    dmq_factors({1e30f}, {1}, 0.5f);
+    CHECK(false, "a factor out of range was accepted");
+  } catch (const CalibrationFailure&) {
+  }
+}
+
 void test_isa_choice() {
   CHECK(std::string(select_kernels("scalar").name) == "scalar");
   CHECK(&select_kernels(nullptr) == available_kernels().back() && &select_kernels("") == available_kernels().back());
@@ -371,6 +401,8 @@ int main() {
   test_scale_limits();
   test_half();
   test_deq_scale();
+  test_search_n();
+  test_dmq();
   test_isa_choice();
   test_hfmg();
   test_hfmg_low_side_mass_is_not_free();

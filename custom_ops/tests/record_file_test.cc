@@ -26,6 +26,15 @@ ActivationRecord sample_record(float scale = 0.0405273363f) {
   return record;
 }
 
+std::string insert_sample(const std::string& text, const std::string& layer, const ActivationRecord& record,
+                          const std::string& path) {
+  return insert_record_fields(text, layer, activation_fields(record), path);
+}
+
+void write_sample(const std::string& path, const std::vector<std::string>& layers, const ActivationRecord& record) {
+  write_record_fields(path, layers, activation_fields(record));
+}
+
 std::string entry(const std::string& key, const std::string& fields = "    scale_w: 0.5\n    offset_w: 0\n") {
   return "record {\n  key: \"" + key + "\"\n  value {\n" + fields + "  }\n}\n";
 }
@@ -37,10 +46,10 @@ void test_insertion() {
   const std::string text = entry("a") + entry("conv") + entry("conv2");
   const std::string want =
       entry("a") + entry("conv", std::string(kInserted) + "    scale_w: 0.5\n    offset_w: 0\n") + entry("conv2");
-  const std::string once = insert_activation_record(text, "conv", sample_record(), "r.txt");
+  const std::string once = insert_sample(text, "conv", sample_record(), "r.txt");
   CHECK(once == want, once);
-  CHECK(insert_activation_record(once, "conv", sample_record(), "r.txt") == want, "written twice");
-  CHECK(insert_activation_record(entry("a", ""), "a", sample_record(), "r.txt") == entry("a", kInserted));
+  CHECK(insert_sample(once, "conv", sample_record(), "r.txt") == want, "written twice");
+  CHECK(insert_sample(entry("a", ""), "a", sample_record(), "r.txt") == entry("a", kInserted));
 }
 
 void test_precision_mode_and_state() {
@@ -48,10 +57,18 @@ void test_precision_mode_and_state() {
   record.precision_mode = "FORCE_FP16_QUANT";
   record.suffix = "h";
   record.bits = 16;
-  const std::string got = insert_activation_record(entry("a", ""), "a", record, "r.txt");
+  const std::string got = insert_sample(entry("a", ""), "a", record, "r.txt");
   CHECK(got == entry("a", "    scale_h: 0.0405273363\n    offset_h: -3\n    act_type: \"INT16\"\n"
                           "    op_data_type: 'FLOAT32'\n    fakequant_precision_mode: 'FORCE_FP16_QUANT'\n"),
         got);
+}
+
+void test_repeated_field() {
+  const std::string once = insert_record_fields(entry("a"), "a", repeated_field("shift_bit", {"3", "16"}), "r.txt");
+  const std::string rest = "    scale_w: 0.5\n    offset_w: 0\n";
+  CHECK(once == entry("a", "    shift_bit: 3\n    shift_bit: 16\n" + rest), once);
+  const std::string again = insert_record_fields(once, "a", repeated_field("shift_bit", {"4"}), "r.txt");
+  CHECK(again == entry("a", "    shift_bit: 4\n" + rest), again);
 }
 
 void test_escaped_names() {
@@ -59,14 +76,14 @@ void test_escaped_names() {
       {"a\\\"b", "a\"b"},          {"a\\\\b", "a\\b"}, {"a\\'b", "a'b"},   {"\\303\\244/conv", "\xC3\xA4/conv"},
       {"\xC3\xA4/conv", "\xC3\xA4/conv"}, {"a\\tb\\n", "a\tb\n"}, {"\\x41\\1012", "AA2"}, {"layer:0", "layer:0"}};
   for (const auto& [escaped, name] : cases) {
-    CHECK(insert_activation_record(entry(escaped, ""), name, sample_record(), "r.txt") == entry(escaped, kInserted),
+    CHECK(insert_sample(entry(escaped, ""), name, sample_record(), "r.txt") == entry(escaped, kInserted),
           escaped);
   }
 }
 
 std::string error_of(const std::string& text, const std::string& layer) {
   try {
-    insert_activation_record(text, layer, sample_record(), "r.txt");
+    insert_sample(text, layer, sample_record(), "r.txt");
     return "";
   } catch (const OpError& error) {
     return error.what();
@@ -109,7 +126,7 @@ void test_file() {
   std::ofstream(path) << entry("a", "") << entry("b", "");
   ::chmod(path.c_str(), 0640);
   CHECK(::symlink(path.c_str(), (folder / "link").c_str()) == 0);
-  write_activation_record(folder / "link", {"a", "b"}, sample_record());
+  write_sample(folder / "link", {"a", "b"}, sample_record());
   CHECK(read(path) == entry("a", kInserted) + entry("b", kInserted), read(path));
   struct stat attributes {};
   CHECK(::lstat((folder / "link").c_str(), &attributes) == 0 && S_ISLNK(attributes.st_mode), "the link was replaced");
@@ -117,7 +134,7 @@ void test_file() {
 
   std::string error;
   try {
-    write_activation_record(folder / "none.txt", {"a"}, sample_record());
+    write_sample(folder / "none.txt", {"a"}, sample_record());
   } catch (const OpError& caught) {
     error = caught.what();
   }
@@ -125,7 +142,7 @@ void test_file() {
 
   const std::string before = read(path);
   try {
-    write_activation_record(path, {"a", "missing"}, sample_record(0.25f));
+    write_sample(path, {"a", "missing"}, sample_record(0.25f));
     CHECK(false, "a missing layer was accepted");
   } catch (const OpError&) {
   }
@@ -157,7 +174,7 @@ void test_parallel_writers() {
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
-        for (int i = 0; i < kLayersEach; ++i) write_activation_record(path, {layer(p, t, i)}, sample_record());
+        for (int i = 0; i < kLayersEach; ++i) write_sample(path, {layer(p, t, i)}, sample_record());
       });
     }
     for (std::thread& thread : threads) thread.join();
@@ -177,6 +194,7 @@ void test_parallel_writers() {
 int main() {
   test_insertion();
   test_precision_mode_and_state();
+  test_repeated_field();
   test_escaped_names();
   test_missing_entries();
   test_file();

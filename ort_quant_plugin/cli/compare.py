@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ort_quant_plugin.cli.options import DataSource
-    from ort_quant_plugin.compare import CandidateReport, ComparisonReport
+    from ort_quant_plugin.comparison import CandidateReport, ComparisonReport
 
 __all__ = ["command"]
 
@@ -60,7 +59,7 @@ def command(
     ort-quant compare net.onnx out/net_fake_quant_model.onnx out/net_qdq_model.onnx --data photos/ --layers
     """  # noqa: D301  (\b is click's mark for "do not wrap", not an escape to keep)
     from ort_quant_plugin.calibration.data import open_data
-    from ort_quant_plugin.compare import compare
+    from ort_quant_plugin.comparison import compare
     from ort_quant_plugin.labels import read_labels
     from ort_quant_plugin.metrics import BUILTIN_METRICS
     from ort_quant_plugin.model import input_specs, read_model
@@ -128,7 +127,7 @@ def _parts(
         for finding in findings:
             yield f"- {finding}"
         word = stylize("FAILED", "bold red") if findings else stylize("PASSED", "bold green")
-        yield word.append(f" in {report.seconds:.1f} s: ort-quant {shlex.join(sys.argv[1:])}")
+        yield word.append(f" in {report.seconds:.1f} s: ort-quant {shlex.join(output.settings.arguments)}")
 
 
 def _output_table(output: Output, report: ComparisonReport) -> RenderableType:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from ort_quant_plugin.compare import ComparisonReport
+    from ort_quant_plugin.comparison import ComparisonReport
     from ort_quant_plugin.report import QuantizationReport
 
 __all__ = ["command"]
@@ -25,7 +25,11 @@ __all__ = ["command"]
 _PREFIX = "digits"
 _FLOAT = f"{_PREFIX}_float.onnx"
 _DATA, _LABELS = f"{_PREFIX}_data.npy", f"{_PREFIX}_labels.npy"
-_TITLES = {"fake_quant": "simulation (fake_quant)", "qdq": "CPU, int8 (qdq)", "ascend": "Ascend, int8 (deploy)"}
+_MEANINGS = """
+fake_quant  simulates int8 in float, on any ONNX Runtime with our operators
+qdq         int8 on stock ONNX Runtime, nothing to install beside it
+ascend      int8, input of Ascend's ATC compiler: stock ONNX Runtime has no kernels
+            for it, so it is not judged here; it computes fake_quant's integers"""
 
 
 @click.command("demo")
@@ -40,7 +44,7 @@ def command(folder: str, force: bool) -> None:
 
     from ort_quant_plugin.api import quantize
     from ort_quant_plugin.calibration.data import open_data
-    from ort_quant_plugin.compare import compare
+    from ort_quant_plugin.comparison import compare
     from ort_quant_plugin.demo import demo_model_path, load_digits
     from ort_quant_plugin.model import input_specs, read_model
 
@@ -104,7 +108,7 @@ def _parts(
         candidate = judged.get(path)
         accuracy = candidate.accuracy.top1 if candidate and candidate.accuracy else None
         agreement = candidate.outputs[0].agreement if candidate else None
-        rows.append([_TITLES[target], views.percent(accuracy), views.percent(agreement), file_size(path), path.name])
+        rows.append([target, views.percent(accuracy), views.percent(agreement), file_size(path), path.name])
     files = {"data": folder / _DATA, "labels": folder / _LABELS}
     yield (
         f"{views.layer_summary(report.layers)}; calibrated on 100 digits, judged on {comparison.samples} others, "
@@ -114,11 +118,7 @@ def _parts(
     yield output.table(
         ["Model", ("Accuracy", "right"), ("Agreement", "right"), ("Size", "right"), f"File in {folder}"], rows
     )
-    yield (
-        "\nThe deploy model computes the same integers as the simulation; it is input for Ascend's ATC compiler,\n"
-        "and stock ONNX Runtime has no kernels for it. The record of all ranges is "
-        f"{folder / (_PREFIX + '_record.txt')}."
-    )
+    yield _MEANINGS
     yield "\nNext:"
     yield f"  ort-quant inspect {report.outputs['fake_quant']}"
     yield (

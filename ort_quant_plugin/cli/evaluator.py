@@ -14,7 +14,7 @@ from ort_quant_plugin.errors import CalibrationError, DataError, OrtQuantError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ort_quant_plugin.report import ExportReport
+    from ort_quant_plugin.report import QuantizationReport
 
 __all__ = ["load_evaluator", "quantize_with_evaluator"]
 
@@ -54,19 +54,23 @@ def quantize_with_evaluator(
     targets: Sequence[str],
     force: bool,
     **export_choices: Any,
-) -> ExportReport:
+) -> QuantizationReport:
     """AMCT's four steps with the user's own calibration loop between the second and the last.
 
     Raises:
         OrtQuantError: a leaf that names what is wrong; nothing is written then.
     """
     from ort_quant_plugin import api
-    from ort_quant_plugin.export.write import output_paths, select_exporters
+    from ort_quant_plugin.export.write import output_paths, select_exporters, split_save_path
+    from ort_quant_plugin.files import write_text
     from ort_quant_plugin.model import refuse_existing
     from ort_quant_plugin.plugins import build_plugin_manager
+    from ort_quant_plugin.report import QuantizationReport
 
     exporters = select_exporters(build_plugin_manager().exporters(), targets)
-    refuse_existing([*output_paths(save_path, exporters).values()], force=force)
+    parent, prefix = split_save_path(save_path)
+    record_path = parent / f"{prefix}_record.txt"
+    refuse_existing([*output_paths(save_path, exporters).values(), record_path], force=force)
     user = load_evaluator(evaluator)
     libraries = export_choices.get("op_libraries", ())
     with tempfile.TemporaryDirectory(prefix="ort-quant-") as folder:
@@ -85,7 +89,9 @@ def quantize_with_evaluator(
             )
         api.quantize_model(config_file, model, modified, record, op_libraries=libraries)
         _run(user, modified, evaluator)
-        return api.save_model(modified, record, save_path, targets=targets, **export_choices)
+        report = api.save_model(modified, record, save_path, targets=targets, **export_choices)
+        write_text(record_path, Path(record).read_text(encoding="utf-8"))
+    return QuantizationReport(report.outputs, report.layers, report.notes, record=record_path)
 
 
 def _run(user: Any, modified: str, evaluator: str) -> None:

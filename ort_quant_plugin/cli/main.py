@@ -16,6 +16,7 @@ import click
 from ort_quant_plugin.cli.options import output_options
 from ort_quant_plugin.cli.output import Settings, close_broken_pipe, get_output, logging_to_stderr, print_error
 from ort_quant_plugin.errors import OrtQuantError
+from ort_quant_plugin.logs import LOGGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 EXIT_FINDING, EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 130, 141
+
+_COMMANDS_KEY = "ort_quant_plugin.plugin_commands"
 
 # Verb → one line for the listing; the module cli/<verb>.py is imported only when the verb runs.
 VERBS = {
@@ -44,7 +47,7 @@ class Cli(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Built-in verbs in the order of the workflow, then those of plugins."""
-        return [*VERBS, *sorted(self._plugin_commands())]
+        return [*VERBS, *sorted(_plugin_commands(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one verb."""
@@ -52,13 +55,13 @@ class Cli(click.Group):
             module = importlib.import_module(f"ort_quant_plugin.cli.{cmd_name}")
             command: click.Command = module.command
             return command
-        return self._plugin_commands().get(cmd_name)
+        return _plugin_commands(ctx).get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
-        added = self._plugin_commands()
+        added = _plugin_commands(ctx)
         if added:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, added[name].get_short_help_str(60)) for name in sorted(added)])
@@ -74,6 +77,7 @@ class Cli(click.Group):
     ) -> Any:
         """Run and exit; with ``standalone_mode=False`` return or raise as click does."""
         settings = extra.setdefault("obj", Settings())
+        settings.arguments = list(sys.argv[1:] if args is None else args)
 
         def run() -> Any:
             return super(Cli, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -82,11 +86,20 @@ class Cli(click.Group):
             return run()
         sys.exit(_exit_code(settings, run))
 
-    def _plugin_commands(self) -> Mapping[str, click.Command]:
+
+def _plugin_commands(ctx: click.Context) -> Mapping[str, click.Command]:
+    """Commands of plugins by name; asked for once an invocation, so that a broken plugin is reported once."""
+    meta = ctx.find_root().meta
+    if _COMMANDS_KEY not in meta:
         from ort_quant_plugin.plugins import build_plugin_manager
 
-        found = build_plugin_manager().commands()
-        return {name: found[name] for name in found if name not in VERBS}
+        entries = build_plugin_manager().commands().entries()
+        for entry in entries:
+            if entry.name in VERBS:
+                LOGGER.warning("Command '%s' of %s is not available: ort-quant has its own.", entry.name, entry.owner)
+        meta[_COMMANDS_KEY] = {entry.name: entry.value for entry in entries if entry.name not in VERBS}
+    commands: Mapping[str, click.Command] = meta[_COMMANDS_KEY]
+    return commands
 
 
 def _exit_code(settings: Settings, run: Callable[[], Any]) -> int:

@@ -38,6 +38,7 @@ class Settings:
         verbose: 1 also prints details, 2 also the log of the package.
         color: Whether colours are allowed (``--no-color``; ``NO_COLOR`` is honoured too).
         debug: Show tracebacks.
+        arguments: The command line, as given.
     """
 
     json: bool = False
@@ -45,6 +46,7 @@ class Settings:
     verbose: int = 0
     color: bool = True
     debug: bool = False
+    arguments: Sequence[str] = ()
 
 
 def get_output() -> Output:
@@ -81,9 +83,11 @@ class Output:
             whole = {"schema": f"ort-quant/{self.verb}/1", **document}
             click.echo(json.dumps(_json_safe(whole), indent=2, allow_nan=False, ensure_ascii=False))
             return
+        from rich.text import Text
+
         console = self.stdout
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, (str, Text)))
 
     def note(self, text: str) -> None:
         """Say something the user may want to know; silent with ``--quiet``."""
@@ -185,7 +189,7 @@ def _console(settings: Settings, *, stderr: bool) -> Console:
 
 
 def file_size(path: Path) -> str:
-    """Write a model's size for people, its external data included: ``12.3 MB`` (10⁶ bytes)."""
+    """Write a file's size for people: ``12.3 MB`` (10⁶ bytes)."""
     size = path.stat().st_size
     if size >= 1e6:
         return f"{size / 1e6:.1f} MB"

@@ -129,7 +129,11 @@ def summary(output: Output, report: ExportReport) -> Iterator[RenderableType]:
     from ort_quant_plugin.report import QuantizationReport
 
     chain = report if isinstance(report, QuantizationReport) else None
-    run = f" (calibrated on {views.count(chain.batches, 'batch')}, {chain.seconds:.1f} s)" if chain else ""
+    run = (
+        f" (calibrated on {views.count(chain.batches, 'batch')}, {chain.seconds:.1f} s)"
+        if chain and chain.batches
+        else ""
+    )
     yield f"{views.layer_summary(report.layers)}{run}"
     if output.settings.verbose:
         yield ""

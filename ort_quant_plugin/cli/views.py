@@ -67,18 +67,24 @@ def layer_summary(layers: Sequence[LayerReport]) -> str:
     return f"{count(quantized, 'layer')} quantized{extra}, {stays} {'stays' if stays == 1 else 'stay'} float"
 
 
-def layer_table(output: Output, layers: Iterable[LayerReport]) -> RenderableType:
-    """One line a layer: type, quantized or why not, scale, offset, weights."""
-    columns: list[str | tuple[str, str]] = [
-        "Layer", "Type", "Quantized", ("Scale", "right"), ("Offset", "right"), "Weights",
-    ]  # fmt: skip
-    return output.table(columns, [_layer_row(layer) for layer in layers])
-
-
-def _layer_row(layer: LayerReport) -> list[str | Text]:
-    scale = "-" if layer.scale_d is None else f"{layer.scale_d:.6g}"
-    offset = "-" if layer.offset_d is None else str(layer.offset_d)
-    return [layer.name, layer.op_type, _verdict(layer), scale, offset, _weights(layer)]
+def layer_table(output: Output, layers: Sequence[LayerReport]) -> RenderableType:
+    """One line a layer: type, quantized or why not, weight granularity, scale and offset where any is known."""
+    columns: list[str | tuple[str, str]] = ["Layer", "Type", "Quantized", "Weights"]
+    calibrated = any(layer.scale_d is not None for layer in layers)
+    detailed = calibrated and output.settings.verbose > 0
+    if calibrated:
+        columns += [("Scale", "right"), ("Offset", "right")]
+    if detailed:
+        columns.append(("Weight scales", "right"))
+    rows = []
+    for layer in layers:
+        row: list[str | Text] = [layer.name, layer.op_type, _verdict(layer), _weights(layer)]
+        if calibrated:
+            row += ["-", "-"] if layer.scale_d is None else [f"{layer.scale_d:.6g}", str(layer.offset_d)]
+        if detailed:
+            row.append(_range(layer.scale_w))
+        rows.append(row)
+    return output.table(columns, rows)
 
 
 def _verdict(layer: LayerReport) -> Text:
@@ -93,13 +99,15 @@ def _verdict(layer: LayerReport) -> Text:
 def _weights(layer: LayerReport) -> str:
     if layer.weight_granularity is None:
         return "-"
-    parts: list[str] = [layer.weight_granularity]
-    if layer.weight_bits is not None:
-        parts.append(f"int{layer.weight_bits}")
-    if layer.scale_w is not None:
-        low, high = layer.scale_w
-        parts.append(f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}")
-    return " ".join(parts)
+    narrow = f" int{layer.weight_bits}" if layer.weight_bits not in {None, 8} else ""
+    return f"{layer.weight_granularity}{narrow}"
+
+
+def _range(scales: tuple[float, float] | None) -> str:
+    if scales is None:
+        return "-"
+    low, high = scales
+    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
 
 
 def float_layers(output: Output, layers: Iterable[LayerReport]) -> Iterator[RenderableType]:

@@ -72,7 +72,11 @@ class AscendExporter:
 
 def _quant_nodes(editor: GraphEditor, x: ir.Value | None, name: str, params: QuantParams) -> list[ir.Node]:
     assert x is not None
-    attributes = {"scale": float(ONE / params.scale), "offset": float(params.offset), "dst_type": "INT8"}
+    attributes: dict[str, float | str] = {
+        "scale": float(ONE / params.scale),
+        "offset": float(params.offset),
+        "dst_type": "INT8",
+    }
     return [editor.node("AscendQuant", f"{name}.quant", [x], ir.DataType.INT8, attributes=attributes)]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.export.plan import Plan
 
-__all__ = ["ExportOptions", "Exporter", "Exported"]
+__all__ = ["ExportOptions", "Exported", "Exporter"]
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,11 @@ class _CustomForm:
         return {} if self.precision_mode == "DEFAULT" else {"fakequant_precision_mode": self.precision_mode}
 
     def _quant_chain(self, x: ir.Value, name: str, params: QuantParams, *, half: bool) -> list[ir.Node]:
-        attributes = {"scale": float(ONE / params.scale), "offset": float(params.offset), "dst_type": "INT8"}
+        attributes: dict[str, float | str] = {
+            "scale": float(ONE / params.scale),
+            "offset": float(params.offset),
+            "dst_type": "INT8",
+        }
         attributes |= self._mode()
         domain = self._domain(half=half)
         return [

@@ -51,7 +51,7 @@ class LayerPlan:
 
     @property
     def deq_scale(self) -> NDArray[np.float32]:
-        """``scale_d · scale_w`` in float32.   (N5)"""
+        """``scale_d · scale_w`` in float32 (N5)."""
         return np.float32(self.activation.scale) * self.scale_w
 
 

@@ -62,7 +62,7 @@ class UnsignedParams:
 
 
 def within_bounds(params: UnsignedParams, low: float, high: float) -> UnsignedParams:
-    """Parameters whose range lies within ``[low, high]``, so that the quantizer does the clipping.   (N9)
+    """Parameters whose range lies within ``[low, high]``, so that the quantizer does the clipping (N9).
 
     Unchanged when the range lies within already. Values outside cannot occur behind the Clip, so
     narrowing loses nothing and makes the step smaller.
@@ -219,7 +219,9 @@ class _QdqWriter:
             self.editor.constant(f"{name}.zero_point", np.zeros_like(scale, integers.dtype)),
         ]
         attributes = {} if axis is None else {"axis": axis}
-        dequant = self.editor.node("DequantizeLinear", f"{name}.dequant", inputs, ir.DataType.FLOAT, attributes=attributes)
+        dequant = self.editor.node(
+            "DequantizeLinear", f"{name}.dequant", inputs, ir.DataType.FLOAT, attributes=attributes
+        )
         self.editor.insert_before(node, index, [dequant])
         if old is not None and old.is_initializer() and not old.uses() and not old.is_graph_output():
             self.editor.graph.initializers.pop(str(old.name), None)
@@ -241,7 +243,7 @@ class _QdqWriter:
             self._insert_pair(value, params, readers[value], as_output=value in fused and value.is_graph_output())
 
     def _fuses(self, value: ir.Value, quantized: set[int]) -> bool:
-        """Whether the operator that makes ``value`` becomes an int8 kernel, which takes that nobody reads it in float."""
+        """Whether what makes ``value`` becomes an int8 kernel, which takes that nobody reads it in float."""
         producer = value.producer()
         while producer is not None and clip_bounds(producer) is not None:
             source = producer.inputs[0]

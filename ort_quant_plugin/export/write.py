@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import ConfigError, OutputError
 from ort_quant_plugin.export.quant_info import quant_info
-from ort_quant_plugin.files import write_text
+from ort_quant_plugin.files import staging_folder, write_text
 from ort_quant_plugin.model import is_external, write_model
 
 if TYPE_CHECKING:
@@ -52,7 +51,9 @@ def select_exporters(exporters: Mapping[str, Exporter], targets: Sequence[str]) 
     by_target = {exporter.target: exporter for exporter in exporters.values()}
     unknown = [t for t in targets if t not in by_target]
     if unknown or not targets or len(set(targets)) != len(targets):
-        what = f"Unknown target {unknown[0]!r}" if unknown else f"targets = {list(targets)!r} is empty or repeats itself"
+        what = (
+            f"Unknown target {unknown[0]!r}" if unknown else f"targets = {list(targets)!r} is empty or repeats itself"
+        )
         raise ConfigError(f"{what}; expected some of {', '.join(by_target)}.", hint="Choose targets from that list.")
     return [by_target[t] for t in targets]
 
@@ -93,32 +94,19 @@ def write_targets(
     paths = output_paths(save_path, exporters)
     folder, prefix = split_save_path(save_path)
     results: dict[str, Exported] = {}
-    try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-") as staging_name:
-            staging = Path(staging_name)
-            external = is_external(model)
-            for exporter in exporters:
-                results[exporter.target] = exported = exporter.export(model.clone(), plan, options)
-                target = staging / paths[exporter.target].name
-                if exporter.target in _AMCT_TARGETS and not (staging / paths["info"].name).exists():
-                    write_text(staging / paths["info"].name, quant_info(exported.model, plan, prefix))
-                write_model(
-                    exported.model, target, external_suffix=exported.external_suffix, force_external=external
-                )
-                exporter.verify(target, exported, plan, options)
-            for name, text in (extra_files or {}).items():
-                write_text(staging / name, text)
-            written = sorted(staging.iterdir())
-            for file in written:
-                file.replace(folder / file.name)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"Cannot write into {str(folder)!r}: {error.strerror or error}.",
-            hint="Check that the folder exists, is writable and has free space.",
-            path=str(folder),
-        ) from error
+    external = is_external(model)
+    with staging_folder(folder) as staging:
+        for exporter in exporters:
+            results[exporter.target] = exported = exporter.export(model.clone(), plan, options)
+            target = staging / paths[exporter.target].name
+            if exporter.target in _AMCT_TARGETS and not (staging / paths["info"].name).exists():
+                write_text(staging / paths["info"].name, quant_info(exported.model, plan, prefix))
+            write_model(exported.model, target, external_suffix=exported.external_suffix, force_external=external)
+            exporter.verify(target, exported, plan, options)
+        for name, text in (extra_files or {}).items():
+            write_text(staging / name, text)
+        written = sorted(staging.iterdir())
+        for file in written:
+            file.replace(folder / file.name)
     names = {file.name for file in written}
     return {key: path for key, path in paths.items() if path.name in names}, results

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ort_quant_plugin.ops.reference_calibration import dmq_balancer, hfmg, ifmr, search_n
+from ort_quant_plugin.ops.reference_calibration import dmq_balancer, hfmg, hfmg_histogram, ifmr, search_n
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,7 @@ __all__ = [
     "dequant",
     "dmq_balancer",
     "hfmg",
+    "hfmg_histogram",
     "ifmr",
     "quant",
     "search_n",
@@ -63,7 +64,8 @@ def ascend_quant(
         else:
             shifted = np.rint(x * np.float32(scale)) + np.float32(offset)
     code = np.clip(shifted, low, high)
-    return np.nan_to_num(code, nan=0.0).astype(np.int8) if int8_output else code - np.float32(offset)
+    y: NDArray[np.generic] = np.nan_to_num(code, nan=0.0).astype(np.int8) if int8_output else code - np.float32(offset)
+    return y
 
 
 def quant(x: ArrayLike, scale: float, offset: int = 0, quant_bit: int = 8) -> NDArray[np.generic]:
@@ -109,7 +111,8 @@ def dequant(x: ArrayLike, shift: ArrayLike, deq_scale: ArrayLike, *, clip_mode: 
 def ascend_anti_quant(x: ArrayLike, scale: float) -> Floats:
     """``x·scale`` with ``scale = scale_d`` (the input carries no offset)."""
     with np.errstate(over="ignore"):
-        return np.asarray(x).astype(np.float32) * np.float32(scale)
+        y: Floats = np.asarray(x).astype(np.float32) * np.float32(scale)
+    return y
 
 
 def _along(values: Floats, ndim: int, axis: int) -> Floats:
@@ -120,12 +123,15 @@ def _along(values: Floats, ndim: int, axis: int) -> Floats:
 
 
 def _to_half(x: Floats) -> Floats:
-    return x.astype(np.float16).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return x.astype(np.float16).astype(np.float32)
 
 
 def _half_scale(scale: np.float32) -> np.float32:
     """The quantizer's scale in float16; outside float16's normal range the square of the rounded root."""
     if np.float32(2.0**-14) <= scale <= np.float32(65504):
-        return np.float32(np.float16(scale))
-    root = np.float32(np.float16(np.sqrt(scale)))
-    return np.float32(root * root)
+        rounded: np.float32 = np.float32(np.float16(scale))
+        return rounded
+    root: np.float32 = np.float32(np.float16(np.sqrt(scale)))
+    square: np.float32 = root * root
+    return square

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["dmq_balancer", "hfmg", "ifmr", "search_n"]
+__all__ = ["dmq_balancer", "hfmg", "hfmg_histogram", "ifmr", "search_n"]
 
 _EPSILON = np.float32(np.finfo(np.float32).eps)
 
@@ -99,12 +99,13 @@ def _round_half_away(x: ArrayLike) -> Floats:
 
 
 def _sanitise(scale: np.float32) -> np.float32:
+    one: np.float32 = np.float32(1)
     if scale < _EPSILON:
-        return np.float32(1)
-    if not np.isfinite(scale) or np.float32(1) / scale < _EPSILON:
+        return one
+    if not np.isfinite(scale) or one / scale < _EPSILON:
         msg = f"The values give the scale {scale}, expected at most 1/FLT_EPSILON (8388608)."
         raise CalibrationError(msg, hint="Check the input data, or skip the layer.", value=float(scale))
-    return np.float32(scale)
+    return scale
 
 
 # --- HFMG ---------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def hfmg(
     Returns:
         ``(scale, offset)``.
     """
-    counts, low, high = _histogram(batches, num_of_bins)
+    counts, low, high = hfmg_histogram(batches, num_of_bins)
     width = (high - low) / np.float32(num_of_bins)
     ranges = _search_ranges(counts)
     losses = [_range_loss(counts, width, left, right, num_bits) for left, right in ranges]
@@ -137,7 +138,7 @@ def hfmg(
     return _params(lower, upper, num_bits, asymmetric=asymmetric)
 
 
-def _histogram(batches: Iterable[ArrayLike], bins: int) -> tuple[NDArray[np.int64], np.float32, np.float32]:
+def hfmg_histogram(batches: Iterable[ArrayLike], bins: int) -> tuple[NDArray[np.int64], np.float32, np.float32]:
     """Counts over the common range of all batches, and that range."""
     counts: NDArray[np.int64] | None = None
     low = high = np.float32(0)
@@ -222,8 +223,9 @@ def _range_loss(counts: NDArray[np.int64], width: np.float32, left: int, right: 
     """L2 distance of uniformly filled source bins to the nearest of ``2^b`` destination centres over [left, right]."""
     last = 2**num_bits - 1
     dst = width * np.float32(right - left + 1) / np.float32(last + 1)
+    loss: np.float32 = np.float32(0)
     if dst < _EPSILON:
-        return np.float32(0)
+        return loss
     half = dst / np.float32(2)
     bins = np.flatnonzero(counts)
     begin = (bins - left).astype(np.float32) * width
@@ -242,7 +244,8 @@ def _range_loss(counts: NDArray[np.int64], width: np.float32, left: int, right: 
     right_part = norm(-half, end - final_centre)
     zero = np.zeros_like(middle)
     parts = np.stack([left_part, np.where(inside, zero, middle), np.where(inside, zero, right_part)], axis=1)
-    return np.float32(np.cumsum(parts.ravel())[-1])  # cumsum adds one by one in float32, as a loop would
+    loss = np.cumsum(parts.ravel())[-1]  # adds one by one in float32, as a loop would
+    return loss
 
 
 def _params(low: np.float32, high: np.float32, num_bits: int, *, asymmetric: bool) -> tuple[np.float32, int]:
@@ -279,7 +282,8 @@ def search_n(y: Sequence[ArrayLike], scale_d: float, scale_w: ArrayLike) -> NDAr
         step = 2.0**n
         shifted = np.clip(np.trunc(codes / step), -32768, 32767) * step
         errors[:, n - 1] = np.sum((shifted - codes) ** 2, axis=1)
-    return np.argmin(errors, axis=1).astype(np.int64) + 1
+    shifts: NDArray[np.int64] = np.argmin(errors, axis=1).astype(np.int64) + 1
+    return shifts
 
 
 def dmq_balancer(activation: ArrayLike, weight: ArrayLike, migration_strength: float = 0.5) -> Floats:

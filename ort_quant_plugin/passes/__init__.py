@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ort_quant_plugin.passes.base import Change, Declined, GraphPass, PassContext, PassReport, Phase
+from ort_quant_plugin.passes.naming import NameNodes
 from ort_quant_plugin.passes.pipeline import BUILTIN_PASSES, Pipeline, default_pipeline, prepare
 
 __all__ = [
@@ -15,5 +16,9 @@ __all__ = [
     "Phase",
     "Pipeline",
     "default_pipeline",
+    "name_nodes",
     "prepare",
 ]
+
+name_nodes: GraphPass = NameNodes()
+"""The naming pass on its own: what AMCT's ``updated_model`` is made with."""

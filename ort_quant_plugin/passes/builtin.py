@@ -15,7 +15,7 @@ from ort_quant_plugin.passes.fuse_conv import FuseConvBn, FuseConvScale
 from ort_quant_plugin.passes.infer_shapes import InferShapes
 from ort_quant_plugin.passes.inline_functions import InlineFunctions
 from ort_quant_plugin.passes.lift_constants import LiftConstants
-from ort_quant_plugin.passes.name_nodes import NameNodes
+from ort_quant_plugin.passes.naming import NameNodes
 from ort_quant_plugin.passes.normalize_gemm import NormalizeGemm
 from ort_quant_plugin.passes.refuse_quantized import RefuseQuantized
 from ort_quant_plugin.passes.remove_identity import RemoveIdentity

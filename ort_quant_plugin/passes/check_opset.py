@@ -13,7 +13,7 @@ import onnx_ir as ir
 from ort_quant_plugin.errors import UnsupportedError
 from ort_quant_plugin.model import all_graphs, default_opset
 from ort_quant_plugin.passes.base import PassContext, PassReport, Phase
-from ort_quant_plugin.passes.name_nodes import NameNodes
+from ort_quant_plugin.passes.naming import NameNodes
 
 if TYPE_CHECKING:
     import onnx

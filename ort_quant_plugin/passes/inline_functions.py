@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import ModelError
 from ort_quant_plugin.passes.base import PassContext, PassReport, Phase
-from ort_quant_plugin.passes.name_nodes import NameNodes
+from ort_quant_plugin.passes.naming import NameNodes
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -94,8 +94,8 @@ def ort_quant_register_passes(registry: Registrar[GraphPass]) -> None:
         Nothing.
 
     When:
-        Once per manager, before the first registry is read. A pass runs after those registered earlier in its phase,
-        as far as ``after`` and ``before`` allow.
+        Once per manager, before the first registry is read. Without options a pass runs last in its phase, in the
+        order of registration.
     """
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.config.algorithms import AlgorithmSpec
     from ort_quant_plugin.config.model import QuantConfig
     from ort_quant_plugin.export.base import Exporter
-    from ort_quant_plugin.passes.base import GraphPass, Phase
+    from ort_quant_plugin.passes.base import GraphPass
     from ort_quant_plugin.passes.pipeline import Pipeline
     from ort_quant_plugin.report import QuantizationReport
     from ort_quant_plugin.weights.base import WeightQuantizer
@@ -258,7 +258,7 @@ class PluginManager:
     def pipeline(self, config: QuantConfig | None = None) -> Pipeline:
         """A fresh pipeline of all registered passes, as changed by ``ort_quant_modify_pipeline``.
 
-        A pass without constraints runs after the one registered before it in its phase.
+        Without constraints, passes of a phase run in the order of registration.
 
         Raises:
             PluginError: A plugin failed, or the constraints of the passes contradict each other.
@@ -266,13 +266,8 @@ class PluginManager:
         from ort_quant_plugin.passes.pipeline import Pipeline
 
         pipeline = Pipeline()
-        unconstrained: dict[Phase, str] = {}
         for entry in self.passes().entries():
             constraints: dict[str, Any] = dict(entry.options)
-            if not constraints:
-                phase = entry.value.phase
-                constraints = {"after": (unconstrained[phase],)} if phase in unconstrained else {}
-                unconstrained[phase] = entry.name
             pipeline.add(entry.value, **constraints)
         for record in self._implementing("ort_quant_modify_pipeline"):
             self._call("ort_quant_modify_pipeline", record, pipeline=pipeline, config=config)

@@ -29,7 +29,9 @@ class ArqQuantizer:
 
     name = "arq_quantize"
 
-    def quantize(self, weight: NDArray[np.float32], layer: Layer, *, num_bits: int, channel_wise: bool) -> QuantizedWeight:
+    def quantize(
+        self, weight: NDArray[np.float32], layer: Layer, *, num_bits: int, channel_wise: bool
+    ) -> QuantizedWeight:
         """Quantize ``weight`` (see the module docstring).
 
         Raises:

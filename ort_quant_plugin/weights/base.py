@@ -35,7 +35,9 @@ class WeightQuantizer(Protocol):
     def name(self) -> str:
         """Name in configuration files (``wts_algo``)."""
 
-    def quantize(self, weight: NDArray[np.float32], layer: Layer, *, num_bits: int, channel_wise: bool) -> QuantizedWeight:
+    def quantize(
+        self, weight: NDArray[np.float32], layer: Layer, *, num_bits: int, channel_wise: bool
+    ) -> QuantizedWeight:
         """Quantize ``weight``.
 
         Raises:

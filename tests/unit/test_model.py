@@ -122,8 +122,11 @@ def test_unknown_domain(build):
 
 
 def test_input_specs(build):
-    model = build("""<ir_version: 8, opset_import: ["": 13]>
-    g (float[N,3,?,8] x, int64[2] n, float[3] w) => (float[] y) { y = Identity(x) }""", w=np.zeros(3, np.float32))
+    model = build(
+        """<ir_version: 8, opset_import: ["": 13]>
+    g (float[N,3,?,8] x, int64[2] n, float[3] w) => (float[] y) { y = Identity(x) }""",
+        w=np.zeros(3, np.float32),
+    )
     specs = input_specs(model)
     assert [(s.name, s.dtype, s.shape) for s in specs] == [
         ("x", np.float32, ("N", 3, None, 8)),
@@ -132,8 +135,11 @@ def test_input_specs(build):
 
 
 def test_replacing_a_shared_constant_leaves_the_other_user_alone(build):
-    model = build("""<ir_version: 8, opset_import: ["": 13]>
-    g (float[N,3] x) => (float[] y, float[] z) { y = MatMul(x, w) z = Mul(x, w) }""", w=np.ones((3, 3), np.float32))
+    model = build(
+        """<ir_version: 8, opset_import: ["": 13]>
+    g (float[N,3] x) => (float[] y, float[] z) { y = MatMul(x, w) z = Mul(x, w) }""",
+        w=np.ones((3, 3), np.float32),
+    )
     first, second = model.graph
     first.name = "first"
     replace_constant(first, 1, np.zeros((3, 3), np.float32))

@@ -57,9 +57,7 @@ def calibrate(tmp_path, run_model):
         made = Calibrated(tmp_path, Path(path), feeds)
         config_file = str(tmp_path / "config.json")
         oq.create_quant_config(config_file, str(path), config_defination=config, **choices)
-        oq.quantize_model(
-            config_file, str(path), str(made.modified), str(made.record), observe_outputs=observe_outputs
-        )
+        oq.quantize_model(config_file, str(path), str(made.modified), str(made.record), observe_outputs=observe_outputs)
         run_model(made.modified, feeds)
         return made
 

@@ -61,8 +61,11 @@ def test_shape_of_the_dequantization_scale(small_calibrated):
 
 
 def _relu6_net(build, calibrate, weight):
-    text = HEADER + """g (float[N,1,2,2] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,1,2,2] x) => (float[] y) {
         [a] c = Conv(x, wa) [clip] r = Clip(c, zero, six) [b] y = Conv(r, wb) }"""
+    )
     x = np.linspace(0, 1, 64, dtype=np.float32).reshape(16, 1, 2, 2)
     arrays = {"wa": np.float32(weight).reshape(1, 1, 1, 1), "wb": np.ones((1, 1, 1, 1), np.float32)}
     made = calibrate(build(text, zero=np.float32(0), six=np.float32(6), **arrays), {"x": x})
@@ -98,8 +101,11 @@ def test_layer_map(small_calibrated):
 
 
 def test_layer_map_names_fused_nodes(build, calibrate):
-    text = HEADER + """g (float[N,2,4,4] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,2,4,4] x) => (float[] y) {
         [conv] c = Conv(x, w) [bn] y = BatchNormalization(c, s, b, m, v) }"""
+    )
     arrays = {k: RNG.uniform(0.5, 1, 3).astype(np.float32) for k in "sbmv"}
     model = build(text, w=RNG.normal(size=(3, 2, 1, 1)).astype(np.float32), **arrays)
     made = calibrate(model, {"x": RNG.normal(size=(2, 2, 4, 4)).astype(np.float32)})

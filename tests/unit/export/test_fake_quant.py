@@ -64,7 +64,9 @@ def test_the_arithmetic_is_integer_arithmetic(build, calibrate, run_model):
     """A Gemm, against int64 arithmetic written out here."""
     weight, bias = RNG.normal(size=(6, 4)).astype(np.float32), RNG.normal(size=4).astype(np.float32)
     x = RNG.normal(size=(32, 6)).astype(np.float32)
-    made = calibrate(build(HEADER + "g (float[N,6] x) => (float[N,4] y) { [fc] y = Gemm(x, w, b) }", w=weight, b=bias), {"x": x})
+    made = calibrate(
+        build(HEADER + "g (float[N,6] x) => (float[N,4] y) { [fc] y = Gemm(x, w, b) }", w=weight, b=bias), {"x": x}
+    )
     path, model, _ = made.export("fake_quant")
     _, plan = made.plan()
     numbers = plan.layers["fc"]
@@ -101,8 +103,11 @@ def test_constant_on_the_left(build, calibrate, run_model, cosine):
 def test_tensor_quantization_is_quant_then_anti_quant(build, calibrate, run_model, tmp_path):
     cfg = tmp_path / "t.cfg"
     cfg.write_text('tensor_quantize { layer_name: "pool" input_index: 0 }')
-    text = HEADER + """g (float[N,2,4,4] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,2,4,4] x) => (float[] y) {
         [conv] c = Conv(x, w) [pool] y = MaxPool <kernel_shape=[2,2]>(c) }"""
+    )
     x = RNG.normal(size=(4, 2, 4, 4)).astype(np.float32)
     made = calibrate(build(text, w=RNG.normal(size=(2, 2, 1, 1)).astype(np.float32)), {"x": x}, config=str(cfg))
     path, model, _ = made.export("fake_quant")

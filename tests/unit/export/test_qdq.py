@@ -75,10 +75,13 @@ def test_activations_are_uint8_weights_int8_biases_private_int32(small_calibrate
 
 
 def test_residual_add_becomes_int8(build, calibrate):
-    text = HEADER + """g (float[N,4,6,6] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y) {
         [a] a = Conv(x, wa) [ra] ra = Relu(a) [b] b = Conv(ra, wb) [add] s = Add(b, ra) [rs] rs = Relu(s)
         [c] c = Conv(rs, wc) [add2] s2 = Add(c, rs) [gap] g = GlobalAveragePool(s2) [flat] f = Flatten(g)
         [fc] y = Gemm(f, wf) }"""
+    )
     arrays = {k: normal(4, 4, 1, 1) for k in ("wa", "wb", "wc")} | {"wf": normal(4, 3)}
     made = calibrate(build(text, **arrays), {"x": normal(4, 4, 6, 6)})
     path, _, exported = made.export("qdq")
@@ -90,8 +93,11 @@ def test_residual_add_becomes_int8(build, calibrate):
 
 
 def test_a_conv_that_feeds_float_operators_is_int8_all_the_same(build, calibrate):
-    text = HEADER + """g (float[N,4,6,6] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y) {
         [a] a = Conv(x, w) [s] s = Sigmoid(a) [m] y = Mul(a, s) }"""
+    )
     made = calibrate(build(text, w=normal(4, 4, 1, 1)), {"x": normal(4, 4, 6, 6)})
     assert "a:output" in made.record.read_text()
     path, _, exported = made.export("qdq")
@@ -127,8 +133,11 @@ def test_matmul_on_3d_data_is_an_integer_matmul(build, calibrate):
 
 
 def test_average_pool_becomes_int8(build, calibrate):
-    text = HEADER + """g (float[N,4,6,6] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y) {
         [a] a = Conv(x, w) [p] p = AveragePool <kernel_shape=[2,2], strides=[2,2]>(a) [b] y = Conv(p, v) }"""
+    )
     made = calibrate(build(text, w=normal(4, 4, 1, 1), v=normal(4, 4, 1, 1)), {"x": normal(4, 4, 6, 6)})
     path, _, exported = made.export("qdq")
     assert exported.stayed_float == {}
@@ -157,8 +166,11 @@ def test_layers_that_stay_float_are_reported(build, calibrate, run_model, cosine
 
 def test_without_the_range_of_its_output_a_conv_is_reported_as_float(build, calibrate):
     """AMCT's own records do not have that range; the check of the optimized graph finds the layer."""
-    text = HEADER + """g (float[N,4,6,6] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y) {
         [a] a = Conv(x, w) [s] s = Sigmoid(a) [m] y = Mul(a, s) }"""
+    )
     made = calibrate(build(text, w=normal(4, 4, 1, 1)), {"x": normal(4, 4, 6, 6)}, observe_outputs=False)
     assert "a:output" not in made.record.read_text()
     _, _, exported = made.export("qdq")
@@ -185,8 +197,11 @@ def test_older_opsets_are_raised(build, calibrate, opset):
 
 
 def test_symmetric_activations_behind_a_relu_use_all_codes(build, calibrate):
-    text = HEADER + """g (float[N,4,6,6] x) => (float[] y) {
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y) {
         [a] a = Conv(x, w) [r] r = Relu(a) [b] y = Conv(r, v) }"""
+    )
     model = build(text, w=normal(4, 4, 1, 1), v=normal(4, 4, 1, 1))
     made = calibrate(model, {"x": normal(4, 4, 6, 6)}, activation_offset=False)
     path, written, exported = made.export("qdq")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,12 +30,27 @@ WHEELS = {
 }
 
 
+_NODE_NAME = re.compile(r"\[([A-Za-z]\w*)\]\s+(\w+)(?=[\w, ]*=)")
+
+
+def _name(graph, names):
+    for node in graph.node:
+        node.name = names.get(node.output[0], "")
+        for attribute in node.attribute:
+            _name(attribute.g, names)
+
+
 @pytest.fixture(scope="session")
 def build():
-    """Make a model from ONNX text; keyword arguments become initializers of that name."""
+    """Make a model from ONNX text; keyword arguments become initializers of that name.
+
+    Nodes are named as in ``[name] y = Op(x)``, which the parser of onnx 1.17 does not know.
+    """
 
     def _build(text: str, **arrays: np.ndarray) -> ir.Model:
-        proto = onnx.parser.parse_model(text)
+        names = {output: name for name, output in _NODE_NAME.findall(text)}
+        proto = onnx.parser.parse_model(_NODE_NAME.sub(r"\2", text))
+        _name(proto.graph, names)
         proto.graph.initializer.extend(ir.to_proto(ir.tensor(np.asarray(a), name=name)) for name, a in arrays.items())
         return ir.from_proto(proto)
 

@@ -411,10 +411,8 @@ def test_gemm_is_normalized(build, apply, node, attributes, bias, changes, dtype
     arrays = {"w": RNG.standard_normal((4, 3)).astype(dtype)}
     if bias is not None:
         arrays["b"] = RNG.standard_normal(bias).astype(dtype)
-    model = build(
-        f"{HEAD} g ({kind}[N,3] x) => ({kind}[N,4] y) {{ [fc] y = Gemm{attributes}(x, w{', b' if bias is not None else ''}) }}",
-        **arrays,
-    )
+    inputs = "x, w" if bias is None else "x, w, b"
+    model = build(f"{HEAD} g ({kind}[N,3] x) => ({kind}[N,4] y) {{ [fc] y = Gemm{attributes}({inputs}) }}", **arrays)
     # float16: the product is rounded once more or less than before, one ULP is 1e-3
     report = apply(model, NormalizeGemm(), tolerance=ROUNDING if dtype is np.float32 else 3e-3)
     assert len(report.changes) == changes

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 import ort_quant_plugin
+from ort_quant_plugin import metrics
 from ort_quant_plugin.calibration.methods import BUILTIN_METHODS
 from ort_quant_plugin.config import ACTIVATION_ALGORITHMS, WEIGHT_ALGORITHMS
 from ort_quant_plugin.export import BUILTIN_EXPORTERS
-from ort_quant_plugin.metrics import BUILTIN_METRICS
 from ort_quant_plugin.passes import BUILTIN_PASSES, default_pipeline
 from ort_quant_plugin.weights import BUILTIN_WEIGHT_QUANTIZERS
 
@@ -22,7 +24,7 @@ def test_everything_shipped_is_registered(manager: PluginManager):
     assert list(manager.weight_quantizers().values()) == list(BUILTIN_WEIGHT_QUANTIZERS)
     assert list(manager.passes().values()) == list(BUILTIN_PASSES)
     assert list(manager.exporters().values()) == list(BUILTIN_EXPORTERS)
-    assert dict(manager.metrics()) == BUILTIN_METRICS
+    assert dict(manager.metrics()) == metrics.BUILTIN_METRICS
     assert list(manager.targets()) == [exporter.target for exporter in BUILTIN_EXPORTERS]
     assert not manager.importers()
     assert not manager.op_libraries()
@@ -55,3 +57,10 @@ def test_hooks_are_called_in_one_module_only():
         if "_pm.hook" in (text := path.read_text(encoding="utf-8")) or "subset_hook_caller" in text
     ]
     assert callers == ["plugins/manager.py"]
+
+
+def test_a_fault_of_the_package_is_not_blamed_on_a_plugin(manager: PluginManager, monkeypatch: pytest.MonkeyPatch):
+    """Nobody could update or uninstall it: it must surface as the internal error it is."""
+    monkeypatch.setattr(metrics, "BUILTIN_METRICS", None)
+    with pytest.raises(AttributeError):
+        manager.metrics()

@@ -203,6 +203,20 @@ def test_hook_register_commands(manager: PluginManager):
         manager.register(NoCommand(), name="no_command")
 
 
+def test_hook_register_commands_is_called_once(manager: PluginManager):
+    """The commands are filled on their own, at the start of the command line; nothing may fill them again."""
+
+    class Plugin:
+        @hookimpl
+        def ort_quant_register_commands(self, registry):
+            registry.add("hello", click.Command("hello"))
+
+    manager.register(Plugin(), name="plugin")
+    assert list(manager.commands()) == ["hello"]
+    assert "hello" not in manager.metrics()
+    assert [plugin["error"] for plugin in manager.describe()] == [None, None]
+
+
 def test_hook_should_quantize(manager: PluginManager):
     class First:
         @hookimpl

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ort_quant_plugin.calibration.data import CalibrationData
-    from ort_quant_plugin.compare_layers import LayerComparison
+    from ort_quant_plugin.comparison_layers import LayerComparison
     from ort_quant_plugin.progress import Progress
 
     Array = NDArray[np.generic]
@@ -224,7 +224,7 @@ def compare(
     if judge is not None:
         judge.finish()
     if layers:
-        from ort_quant_plugin.compare_layers import compare_layers
+        from ort_quant_plugin.comparison_layers import compare_layers
 
         for candidate in report.candidates:
             candidate.layers, candidate.unmatched = compare_layers(
@@ -244,7 +244,9 @@ def open_session(path: PathLike, op_libraries: Sequence[str] = ()) -> Any:
     if not Path(path).is_file():
         raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
     ort = onnxruntime_module()
-    options = session_options(log_severity_level=4)
+    options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
+    # Sessions take turns here: a pool that spins while its session waits would take the cores from the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         for library in op_libraries:
             options.register_custom_ops_library(library)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ort_quant_plugin.layers import QUANTIZABLE_TYPES, TENSOR_TYPES
 from ort_quant_plugin.metrics import ErrorStats
 from ort_quant_plugin.model import read_model, write_model
 from ort_quant_plugin.passes import prepare
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerComparison", "compare_layers"]
 
+_LAYER_TYPES = frozenset(QUANTIZABLE_TYPES + TENSOR_TYPES)
 _DEQUANT_SUFFIXES = {"AscendDequant": ".dequant", "Mul": ".fakedequant.mul"}
 
 
@@ -73,7 +75,8 @@ def compare_layers(
     """Compare the output of every quantized layer.
 
     What is compared with the float layer's output: in a fake_quant model the output of ``<layer>.dequant`` (custom
-    or plain-ONNX form), in a QDQ model the output of the node that reads a DequantizeLinear.
+    or plain-ONNX form), in a QDQ model the output of the layer (or Add, MaxPool) that
+    reads a DequantizeLinear.
 
     Args:
         reference: Float model the candidate was made from.
@@ -86,9 +89,9 @@ def compare_layers(
         Layers, worst SQNR first, and the names of quantized layers the reference does not have.
 
     Raises:
-        ModelError, DataError: as :func:`ort_quant_plugin.compare.compare`.
+        ModelError, DataError: as :func:`ort_quant_plugin.comparison.compare`.
     """
-    from ort_quant_plugin.compare import open_session, run
+    from ort_quant_plugin.comparison import open_session, run
 
     quantized = read_model(candidate)
     taps = list(_find_taps(quantized))
@@ -129,9 +132,7 @@ def _find_taps(model: ir.Model) -> Iterator[_Tap]:
         if suffix and source is not None and str(node.name).endswith(suffix):
             layer = str(node.name).removesuffix(suffix)
             yield _Tap(layer, _op_type(model, layer, source), str(source.name), node.outputs[0])
-        elif node.op_type not in {"QuantizeLinear", "DequantizeLinear"} and any(
-            _is_dequantized_activation(value) for value in node.inputs
-        ):
+        elif node.op_type in _LAYER_TYPES and any(_is_dequantized_activation(value) for value in node.inputs):
             yield _Tap(str(node.name), node.op_type, str(node.name), node.outputs[0])
 
 

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin.calibration.data import open_data
-from ort_quant_plugin.compare import compare
-from ort_quant_plugin.compare_layers import compare_layers
+from ort_quant_plugin.comparison import compare
+from ort_quant_plugin.comparison_layers import compare_layers
 from ort_quant_plugin.errors import DataError, ModelError, UnsupportedError
 from ort_quant_plugin.labels import read_labels
 from ort_quant_plugin.model import input_specs, read_model
