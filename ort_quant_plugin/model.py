@@ -147,11 +147,16 @@ def check_domains(model: ir.Model, *, op_libraries: Sequence[str] = ()) -> None:
 
 
 def write_model(
-    model: ir.Model, path: str | os.PathLike[str], *, external_suffix: str = ".external", force_external: bool = False
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    external_prefix: str = "",
+    external_suffix: str = ".external",
+    force_external: bool = False,
 ) -> list[Path]:
     """Write a model; the file appears whole or not at all.
 
-    Tensors go to one external file each, ``<tensor><external_suffix>`` next to the model (AMCT's layout), when
+    Tensors go to one external file each, ``<external_prefix><tensor><external_suffix>`` next to the model, when
     ``force_external`` is set or the tensor data exceeds :data:`EXTERNAL_THRESHOLD`; otherwise everything is embedded.
     ``model`` itself may be changed in that case (its tensors then refer to the written files).
 
@@ -165,7 +170,7 @@ def write_model(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         external = force_external or sum(t.nbytes for t in _tensors(model)) > EXTERNAL_THRESHOLD
-        written = _move_tensors_out(model, path.parent, external_suffix) if external else []
+        written = _move_tensors_out(model, path.parent, external_prefix, external_suffix) if external else []
         if not external:
             ir.external_data.load_to_model(model)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -183,14 +188,14 @@ def write_model(
     return [path, *written]
 
 
-def _move_tensors_out(model: ir.Model, folder: Path, suffix: str) -> list[Path]:
+def _move_tensors_out(model: ir.Model, folder: Path, prefix: str, suffix: str) -> list[Path]:
     written: list[Path] = []
     used: set[str] = set()
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.nbytes < _MIN_EXTERNAL_TENSOR or tensor.dtype == ir.DataType.STRING:
             continue
-        stem = re.sub(r"[^\w.\-]", "_", value.name or "tensor")[:200]
+        stem = prefix + re.sub(r"[^\w.\-]", "_", value.name or "tensor")[:200]
         name = stem + suffix
         while name in used:
             name = f"{stem}_{len(used)}{suffix}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -25,20 +28,29 @@ WHEELS = {
 }
 
 
+_NODE_NAME = re.compile(r"\[([A-Za-z]\w*)\]\s+(\w+)(?=[\w, ]*=)")
+
+
+def _name(graph, names):
+    for node in graph.node:
+        node.name = names.get(node.output[0], "")
+        for attribute in node.attribute:
+            _name(attribute.g, names)
+
+
 @pytest.fixture(scope="session")
 def build():
-    """Make a model from ONNX text; keyword arguments become initializers of that name."""
+    """Make a model from ONNX text; keyword arguments become initializers of that name.
+
+    Nodes are named as in ``[name] y = Op(x)``, which the parser of onnx 1.17 does not know.
+    """
 
     def _build(text: str, **arrays: np.ndarray) -> ir.Model:
-        model = ir.from_onnx_text(text)
-        values = {v.name: v for node in model.graph for v in node.inputs if v is not None}
-        inputs = {v.name: v for v in model.graph.inputs}
-        for name, array in arrays.items():
-            value = inputs.get(name) or values.get(name) or ir.Value(name=name)
-            value.const_value = ir.tensor(np.asarray(array), name=name)
-            value.shape, value.dtype = ir.Shape(np.asarray(array).shape), value.const_value.dtype
-            model.graph.register_initializer(value)
-        return model
+        names = {output: name for name, output in _NODE_NAME.findall(text)}
+        proto = onnx.parser.parse_model(_NODE_NAME.sub(r"\2", text))
+        _name(proto.graph, names)
+        proto.graph.initializer.extend(ir.to_proto(ir.tensor(np.asarray(a), name=name)) for name, a in arrays.items())
+        return ir.from_proto(proto)
 
     return _build
 

@@ -101,7 +101,14 @@ def write_targets(
             target = staging / paths[exporter.target].name
             if exporter.target in _AMCT_TARGETS and not (staging / paths["info"].name).exists():
                 write_text(staging / paths["info"].name, quant_info(exported.model, plan, prefix))
-            write_model(exported.model, target, external_suffix=exported.external_suffix, force_external=external)
+            write_model(
+                exported.model,
+                target,
+                # AMCT has no prefix here, so that a second model in the same folder overwrites the first one's weights.
+                external_prefix=f"{prefix}_" if prefix else "",
+                external_suffix=exported.external_suffix,
+                force_external=external,
+            )
             exporter.verify(target, exported, plan, options)
         for name, text in (extra_files or {}).items():
             write_text(staging / name, text)

@@ -61,13 +61,13 @@ def ifmr(
     high = max(ordered[values.size - _rank(max_percentile, values.size)], np.float32(0))
     low = min(ordered[_rank(min_percentile, values.size) - 1], np.float32(0))
 
-    half = np.float32(2 ** (num_bits - 1))
+    half, one = np.float32(2 ** (num_bits - 1)), np.float32(1)
     positive = abs(high) > abs(low)
     if asymmetric:
-        data, base, lower, levels = values, high, low, 2 * half - 1
+        data, base, lower, levels = values, high, low, half + half - one
     else:
         data, lower = np.abs(values), np.float32(0)
-        base, levels = (high, half - 1) if positive else (abs(low), half)
+        base, levels = (high, half - one) if positive else (abs(low), half)
 
     start, end, step = map(np.float32, (*search_range, search_step))
     ratios = start + np.arange(int((end - start) / step + np.float32(1)), dtype=np.float32) * step
@@ -223,9 +223,9 @@ def _range_loss(counts: NDArray[np.int64], width: np.float32, left: int, right: 
     """L2 distance of uniformly filled source bins to the nearest of ``2^b`` destination centres over [left, right]."""
     last = 2**num_bits - 1
     dst = width * np.float32(right - left + 1) / np.float32(last + 1)
-    loss: np.float32 = np.float32(0)
+    nothing: np.float32 = np.float32(0)
     if dst < _EPSILON:
-        return loss
+        return nothing
     half = dst / np.float32(2)
     bins = np.flatnonzero(counts)
     begin = (bins - left).astype(np.float32) * width
@@ -244,17 +244,17 @@ def _range_loss(counts: NDArray[np.int64], width: np.float32, left: int, right: 
     right_part = norm(-half, end - final_centre)
     zero = np.zeros_like(middle)
     parts = np.stack([left_part, np.where(inside, zero, middle), np.where(inside, zero, right_part)], axis=1)
-    loss = np.cumsum(parts.ravel())[-1]  # adds one by one in float32, as a loop would
-    return loss
+    total: np.float32 = np.cumsum(parts.ravel())[-1]  # adds one by one in float32, as a loop would
+    return total
 
 
 def _params(low: np.float32, high: np.float32, num_bits: int, *, asymmetric: bool) -> tuple[np.float32, int]:
-    half = np.float32(2 ** (num_bits - 1))
+    half, one = np.float32(2 ** (num_bits - 1)), np.float32(1)
     low, high = min(low, np.float32(0)), max(high, np.float32(0))
     if asymmetric:
-        scale = _sanitise((high - low) / (2 * half - 1))
+        scale = _sanitise((high - low) / (half + half - one))
         return scale, int(-half - _round_half_away(low / scale))
-    magnitude, levels = (high, half - 1) if high > -low else (-low, half)
+    magnitude, levels = (high, half - one) if high > -low else (-low, half)
     return _sanitise(magnitude / levels), 0
 
 

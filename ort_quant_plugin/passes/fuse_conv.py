@@ -3,7 +3,7 @@
     BN(Conv(x, W, b))         →    Conv(x, W', b')
     Conv(x, W, b)·a + c       →    Conv(x, W', b')
 
-with W', b' of equation (A3) in :mod:`.affine`. A missing bias is made. The convolution must have that single reader,
+with W', b' of equation (A3), see :mod:`.affine`. A missing bias is made. The convolution must have that single reader,
 its weight and bias must be constant, and neither W' nor b' may hold inf or NaN.
 """
 

@@ -1,10 +1,13 @@
 """Put the bodies of model-local functions where they are called, so that layers inside them can be quantized.
 
-y = F(x),  F(a) = g(f(a))    →    y = g(f(x))
+    y = F(x),  F(a) = g(f(a))    →    y = g(f(x))
+
+Functions that functions call are inlined too; the definitions are dropped.
 """
 
 from __future__ import annotations
 
+import graphlib
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import ModelError
@@ -35,6 +38,7 @@ class InlineFunctions:
         if not model.functions:
             return report
         names = [f"{f.domain}::{f.name}" for f in model.functions.values()]
+        _refuse_cycles(model)
         try:
             InlinePass()(model)
         except Exception as error:
@@ -48,3 +52,20 @@ class InlineFunctions:
         for name in names:
             report.change(name, "inlined")
         return report
+
+
+def _refuse_cycles(model: ir.Model) -> None:
+    """Functions that call each other in a circle have no end; older inliners of onnx_ir never return then."""
+    calls = {
+        key: {node.op_identifier() for node in function.all_nodes()} & set(model.functions)
+        for key, function in model.functions.items()
+    }
+    try:
+        graphlib.TopologicalSorter(calls).prepare()
+    except graphlib.CycleError as error:
+        names = [f"{domain}::{name}" for domain, name, _ in error.args[1]]
+        raise ModelError(
+            f"The functions of the model cannot be inlined: they call each other in a cycle, {' → '.join(names)}.",
+            hint="Export the model again.",
+            functions=names,
+        ) from error

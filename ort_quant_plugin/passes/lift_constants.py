@@ -1,6 +1,8 @@
 """Turn Constant nodes into initializers, so that every later pass knows one form of constant.
 
-c = Constant<value>()    →    initializer c
+    c = Constant<value>()    →    initializer c
+
+Sparse constants and constants that are graph outputs stay nodes.
 """
 
 from __future__ import annotations

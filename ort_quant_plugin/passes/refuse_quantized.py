@@ -1,8 +1,8 @@
 """Refuse a model that is quantized already.
 
 Quantizing twice would put observers on integers. Quantized means any of: QuantizeLinear, DequantizeLinear,
-DynamicQuantizeLinear, QLinear*, *Integer and *NBits operators, AMCT's operators in any ``amct`` domain, and the Ascend*
-operators that deploy models carry in the default domain.
+DynamicQuantizeLinear, ``QLinear*``, ``*Integer`` and ``*NBits`` operators, AMCT's operators in any ``amct`` domain, and
+the ``Ascend*`` operators that deploy models carry in the default domain.
 """
 
 from __future__ import annotations

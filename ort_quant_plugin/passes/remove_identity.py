@@ -1,6 +1,11 @@
 """Take out operators that do nothing at inference.
 
-Identity(x) = x        Dropout(x) = x outside training        Cast(x) = x to the type x has        Pad(x) = x by nothing
+    Identity(x) = x
+    Dropout(x) = x          outside training, and when nobody reads the mask
+    Cast(x) = x             to the type that x has
+    Pad(x) = x              by no elements
+
+Such a node stays where a graph output would get the value of an input, a weight or another output.
 """
 
 from __future__ import annotations

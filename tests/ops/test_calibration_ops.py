@@ -278,3 +278,17 @@ def test_constant_input_is_observed_at_run_time_not_folded(make_session, record_
     assert "scale_d" not in path.read_text()
     session.run(None, {"x": samples(3)})
     assert written(path)[0] == pytest.approx(float(reference.ifmr([1.0, 2.0])[0]), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "step", "last"), [(0.7, 1.3, 0.01, 59), (0.8, 1.2, 0.01, 40), (0.7, 1.3, 0.02, 29)]
+)
+def test_last_candidate(make_session, record_file, start, end, step, last):
+    """AMCT counts candidates in float32 and truncates: 0.7 … 1.3 by 0.01 ends at 1.29.
+
+    With the bound at the 60th percentile a wider range is always better, so the last candidate wins.
+    """
+    graph = calibration_graph(record_file("conv"), start_ratio=start, end_ratio=end, step=step, max_percentile=0.6)
+    (scale,) = make_session(graph).run(["s"], {"x": np.arange(1000, dtype=F32)})
+    ratio = F32(start) + F32(last) * F32(step)
+    assert scale[0] == ratio * F32(600) / F32(255)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ort_quant_plugin.passes.evaluate import FOLDABLE, evaluate
@@ -94,7 +94,7 @@ CASES = {
     "Shape": [({}, F), ({"start": 1}, F)],
     "Size": [({}, F)],
 }
-INEXACT = {"Cos", "Erf", "Exp", "Log", "MatMul", "Pow", "ReduceMean", "ReduceSum", "Sigmoid", "Sin", "Tanh"}
+INEXACT = {"Cos", "Erf", "Exp", "Log", "MatMul", "Pow", "ReduceMean", "ReduceSum", "Sigmoid", "Sin", "Sqrt", "Tanh"}
 
 
 def test_every_foldable_operator_has_a_case():
@@ -171,8 +171,11 @@ def test_known_elements_are_true_for_every_batch(build, run, steps, size):
         hundred=np.array(100),
     )
     follower = Follower(model)
-    for node in model.graph:
-        follower.visit(node)
+    try:
+        for node in model.graph:
+            follower.visit(node)
+    except ValueError:
+        assume(False)  # the steps make no valid model: an element of an empty vector
     known = follower[model.graph.outputs[0]]
     assert known is not None
     actual = run(model, {"x": np.zeros((size, 3, 5), np.float32)})["y"]
