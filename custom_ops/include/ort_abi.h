@@ -104,6 +104,7 @@ using AddCustomOpDomain = Slot<28, Status(OrtSessionOptions*, OrtCustomOpDomain*
 using GetTensorMutableData = Slot<51, Status(OrtValue*, void**)>;
 using GetDimensionsCount = Slot<61, Status(const OrtTensorTypeAndShapeInfo*, std::size_t*)>;
 using GetDimensions = Slot<62, Status(const OrtTensorTypeAndShapeInfo*, std::int64_t*, std::size_t)>;
+using GetSymbolicDimensions = Slot<63, Status(const OrtTensorTypeAndShapeInfo*, const char**, std::size_t)>;
 using GetTensorTypeAndShape = Slot<65, Status(const OrtValue*, OrtTensorTypeAndShapeInfo**)>;
 using KernelInfoGetAttribute_float = Slot<85, Status(const OrtKernelInfo*, const char*, float*)>;
 using KernelInfoGetAttribute_int64 = Slot<86, Status(const OrtKernelInfo*, const char*, std::int64_t*)>;
