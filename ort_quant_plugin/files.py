@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.errors import OrtQuantError
 
-__all__ = ["read_text", "staging_folder", "write_text"]
+__all__ = ["read_text", "staging_folder", "unwritable", "write_text"]
 
 _FILE_MODE = 0o640
 _FOLDER_MODE = 0o750
@@ -48,6 +48,15 @@ def read_text(path: str | os.PathLike[str], *, what: str, error: type[OrtQuantEr
         ) from cause
 
 
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a file or folder that cannot be written."""
+    return OutputError(
+        f"Cannot write {str(path)!r}: {error.strerror or error}.",
+        hint="Check that the folder exists, is writable and has free space.",
+        path=str(path),
+    )
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write UTF-8 text under a temporary name in the same folder, then rename.
 
@@ -69,11 +78,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"Cannot write {str(path)!r}: {error.strerror or error}.",
-            hint="Check that the folder exists, is writable and has free space.",
-            path=str(path),
-        ) from error
+        raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -90,11 +95,7 @@ def staging_folder(folder: Path) -> Iterator[Path]:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
     except OSError as error:
-        raise OutputError(
-            f"Cannot write into {str(folder)!r}: {error.strerror or error}.",
-            hint="Check that the folder exists, is writable and has free space.",
-            path=str(folder),
-        ) from error
+        raise unwritable(folder, error) from error
     try:
         with temporary as name:
             yield Path(name)

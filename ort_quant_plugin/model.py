@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ort_quant_plugin.errors import ModelError, OutputError, UnsupportedError
+from ort_quant_plugin.files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -180,11 +181,7 @@ def write_model(
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"Cannot write {str(path)!r}: {error.strerror or error}.",
-            hint="Check that the folder exists, is writable and has free space.",
-            path=str(path),
-        ) from error
+        raise unwritable(path, error) from error
     return [path, *written]
 
 

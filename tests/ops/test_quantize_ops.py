@@ -162,7 +162,7 @@ def test_legacy_quant_refuses_widths(make_session, bits):
 
 
 def test_dimensions_without_a_name_are_not_taken_for_equal(make_session, capfd):
-    """Two unnamed dimensions of different size once looked alike to the memory planner, which then warned in every run."""
+    """Unnamed dimensions of different size once looked alike to the memory planner, which then warned in every run."""
     graph = """g (float[?,3,?,?] x) => (float[?,3,?,?] y) {
         a = amct.customop.AscendQuant <scale: float = 2.0> (x)
         b = MaxPool <kernel_shape = [2,2], strides = [2,2]> (a)
