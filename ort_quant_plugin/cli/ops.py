@@ -12,23 +12,9 @@ import click
 from ort_quant_plugin.cli import options
 from ort_quant_plugin.cli.output import get_output
 from ort_quant_plugin.errors import OpLibraryError
+from ort_quant_plugin.ops.catalogue import OPERATORS
 
 __all__ = ["command"]
-
-# Domain, operator, what it is for.
-OPS = (
-    ("amct.customop", "IFMR", "calibration: range search (AMCT's default)"),
-    ("amct.customop", "HFMG", "calibration: histogram search"),
-    ("amct.customop", "AscendQuant", "float to integer values"),
-    ("amct.customop", "AscendDequant", "accumulator to float"),
-    ("amct.customop", "AscendAntiQuant", "integer values to float"),
-    ("amct.customop", "Quant", "AscendQuant in AMCT's old form"),
-    ("amct.customop", "Dequant", "AscendDequant in AMCT's old form"),
-    ("amct.customop.extfp16", "AscendQuant", "float16 in, float32 out"),
-    ("amct.customop.extfp16", "AscendDequant", "float32 in, float16 out"),
-    ("amct.customop.extfp16", "AscendAntiQuant", "float32 in, float16 out"),
-    ("amct.customop.extint8", "AscendQuant", "int8 out"),
-)
 
 
 @click.group("ops", invoke_without_command=True)
@@ -40,9 +26,9 @@ def command(ctx: click.Context) -> None:
         return
     output = get_output()
     facts = _facts()
-    ops = [{"domain": domain, "op": name, "purpose": purpose} for domain, name, purpose in OPS]
+    ops = [{"domain": domain, "op": name, "purpose": purpose} for domain, name, purpose in OPERATORS]
     rows = [[label.replace("_", " "), str(value)] for label, value in facts.items()]
-    parts = [output.table(["Library", ""], rows), "", output.table(["Domain", "Operator", "Purpose"], OPS)]
+    parts = [output.table(["Library", ""], rows), "", output.table(["Domain", "Operator", "Purpose"], OPERATORS)]
     output.result({**facts, "ops": ops}, parts)
 
 

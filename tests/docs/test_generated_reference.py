@@ -98,3 +98,12 @@ def test_record_example(table, tmp_path):
 def test_quant_json_example_is_json():
     (text,) = snippets("formats.md", "json")
     assert json.loads(text)["graph"][0]["op"][1]["name"] == "conv1"
+
+
+def test_every_operator_has_its_place_in_the_reference():
+    from ort_quant_plugin.ops.catalogue import OPERATORS
+
+    text = (DOCS / "reference" / "ops.md").read_text(encoding="utf-8")
+    for domain, operator, _ in OPERATORS:
+        assert f"## `{domain}`" in text
+        assert operator in text

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin import get_library_path, session_options
-from ort_quant_plugin.cli.ops import OPS
+from ort_quant_plugin.ops.catalogue import OPERATORS
 
 
 def test_ops_path_and_check(ort_quant):
@@ -26,8 +26,8 @@ def test_ops_lists_what_the_library_has(ort_quant, tmp_path):
 
     document = ort_quant("ops", "--json").document
     assert "scalar" in document["instruction_set"]
-    assert [(op["domain"], op["op"]) for op in document["ops"]] == [(domain, op) for domain, op, _ in OPS]
-    for domain, op, _ in [*OPS, ("amct.customop", "NoSuchOp", "")]:
+    assert [(op["domain"], op["op"]) for op in document["ops"]] == [(domain, op) for domain, op, _ in OPERATORS]
+    for domain, op, _ in [*OPERATORS, ("amct.customop", "NoSuchOp", "")]:
         x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1]))
         node = ir.node(op, [x], domain=domain)
         node.outputs[0].name = "y"

@@ -1,0 +1,22 @@
+"""The operators the library registers: domain, name, what it is for."""
+
+from __future__ import annotations
+
+__all__ = ["OPERATORS"]
+
+OPERATORS = (
+    ("amct.customop", "IFMR", "calibration: range search (AMCT's default)"),
+    ("amct.customop", "HFMG", "calibration: histogram search"),
+    ("amct.customop", "SearchN", "AMCT's models: search of shift_bit"),
+    ("amct.customop", "SearchNv2", "AMCT's models: search of shift_bit in constant memory"),
+    ("amct.customop", "DMQBalancer", "AMCT's models: balance factors of input channels"),
+    ("amct.customop", "AscendQuant", "float to integer values"),
+    ("amct.customop", "AscendDequant", "accumulator to float"),
+    ("amct.customop", "AscendAntiQuant", "integer values to float"),
+    ("amct.customop", "Quant", "AscendQuant in AMCT's old form"),
+    ("amct.customop", "Dequant", "AscendDequant in AMCT's old form"),
+    ("amct.customop.extfp16", "AscendQuant", "float16 in, float32 out"),
+    ("amct.customop.extfp16", "AscendDequant", "float32 in, float16 out"),
+    ("amct.customop.extfp16", "AscendAntiQuant", "float32 in, float16 out"),
+    ("amct.customop.extint8", "AscendQuant", "int8 out"),
+)
