@@ -48,12 +48,15 @@ def test_processes(record_file, tmp_path):
         "session.run(None, {'x': np.linspace(-1, 1, 1000, dtype=np.float32)})\n"
     )
     workers = [
-        subprocess.Popen([sys.executable, "-c", script, many_nodes(path, LAYERS[i::3])], stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", script, many_nodes(path, LAYERS[i::3])],
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,  # not the source tree, which would hide the installed package
+        )
         for i in range(3)
     ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors.decode()
+    errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
     assert path.read_text().count("scale_d: ") == len(LAYERS)
     assert [p.name for p in tmp_path.iterdir()] == ["record.txt"]
 
