@@ -7,6 +7,7 @@ onnx nor onnxruntime; the names below fetch what they need when they are used.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ort_quant_plugin.errors import OrtQuantError
@@ -71,7 +72,14 @@ _HOMES = {
     "session_options": "ops.library",
 }
 
-configure_logging()
+try:
+    configure_logging()
+except OrtQuantError as _error:
+    # The command line has no chance to report what happens before its own code is reached ("-m" while runpy looks).
+    if sys.argv and sys.argv[0].rpartition("/")[2] in {"ort-quant", "ort-quant-plugin", "-m"}:
+        sys.stderr.write(f"error: {_error.message}\nhint: {_error.hint}\n")
+        sys.exit(2)
+    raise
 
 
 def __getattr__(name: str) -> Any:

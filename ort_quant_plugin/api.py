@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_quant_plugin.errors import ArgumentTypeError
@@ -41,6 +40,8 @@ def create_quant_config(
     activation_offset: bool = True,
     config_defination: str | None = None,
     updated_model: str | None = None,
+    *,
+    op_libraries: Sequence[str] = (),
 ) -> None:
     """Step 1: write the JSON configuration of a model (AMCT ``create_quant_config``).
 
@@ -53,6 +54,7 @@ def create_quant_config(
         config_defination: Simplified text-proto ``.cfg``; when given, the three arguments before are ignored.
             (The spelling is part of AMCT's API.)
         updated_model: Where to store the model with unique, non-empty node names; pass that file on then.
+        op_libraries: Libraries of custom operators the model uses.
 
     Raises:
         ModelError: The model cannot be read or is quantized already.
@@ -71,8 +73,11 @@ def create_quant_config(
     )
     from ort_quant_plugin import steps
     from ort_quant_plugin.config import write_config
+    from ort_quant_plugin.model import refuse_existing
 
-    prepared = steps.load_and_prepare(model_file)
+    outputs = [config_file, *([updated_model] if updated_model is not None else [])]
+    refuse_existing(outputs, inputs=[model_file, config_defination], force=True)
+    prepared = steps.load_and_prepare(model_file, op_libraries=op_libraries)
     config = steps.make_config(
         prepared,
         config_defination,
@@ -117,7 +122,9 @@ def quantize_model(
         record_file=(record_file, str),
     )
     from ort_quant_plugin import steps
+    from ort_quant_plugin.model import refuse_existing
 
+    refuse_existing([modified_onnx_file, record_file], inputs=[config_file, model_file], force=True)
     prepared = steps.load_and_prepare(model_file, config_file=config_file, op_libraries=op_libraries)
     config = steps.load_config(prepared, config_file)
     steps.write_calibration_model(prepared, config, modified_onnx_file, record_file, observe_outputs=observe_outputs)
@@ -262,26 +269,33 @@ def prepare_model(
     from ort_quant_plugin import steps
     from ort_quant_plugin.model import refuse_existing, write_model
 
-    refuse_existing([Path(output)], force=force)
+    refuse_existing([output], inputs=[model], force=force)
     prepared = steps.load_and_prepare(model, op_libraries=op_libraries)
     write_model(prepared.model, output, force_external=prepared.external)
     return prepared.passes
 
 
-def inspect(model: PathLike, *, config: PathLike | None = None, record: PathLike | None = None) -> InspectReport:
+def inspect(
+    model: PathLike,
+    *,
+    config: PathLike | None = None,
+    record: PathLike | None = None,
+    op_libraries: Sequence[str] = (),
+) -> InspectReport:
     """List the layers of a float or quantized model: quantized or why not, with scales where they are known.
 
     Args:
         model: Float model, or one this package (or AMCT) made.
         config: Configuration that decides which layers of a float model would be quantized.
         record: Record file with scales for a float or calibration model.
+        op_libraries: Libraries of custom operators the model uses.
 
     Raises:
         OrtQuantError: A file cannot be read or does not belong to the model.
     """
     from ort_quant_plugin.inspection import inspect_model
 
-    return inspect_model(model, config, record)
+    return inspect_model(model, config, record, op_libraries)
 
 
 def _check_types(function: str, **arguments: tuple[object, type | tuple[type, ...]]) -> None:

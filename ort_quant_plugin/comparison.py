@@ -12,7 +12,7 @@ import numpy as np
 
 from ort_quant_plugin.errors import DataError, ModelError, UnsupportedError
 from ort_quant_plugin.metrics import ErrorStats, agreement_count, top_k_count
-from ort_quant_plugin.ops.library import onnxruntime_module, session_options
+from ort_quant_plugin.ops.library import open_session
 from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
     Metric = Callable[[Array, Array], float]
 
-__all__ = ["Accuracy", "CandidateReport", "ComparisonReport", "OutputReport", "compare", "open_session"]
+__all__ = ["Accuracy", "CandidateReport", "ComparisonReport", "OutputReport", "compare"]
 
 
 @dataclass
@@ -198,7 +198,7 @@ def compare(
         DataError: the data does not fit, or labels are fewer or larger than the outputs say.
     """
     started = time.perf_counter()
-    sessions = [open_session(path, op_libraries) for path in (reference, *candidates)]
+    sessions = [_open(path, op_libraries) for path in (reference, *candidates)]
     names, skipped = _numeric_outputs(sessions[0])
     for path, session in zip(candidates, sessions[1:], strict=True):
         _check_interface(sessions[0], session, reference, path)
@@ -234,36 +234,23 @@ def compare(
     return report
 
 
-def open_session(path: PathLike, op_libraries: Sequence[str] = ()) -> Any:
-    """Load a model into ONNX Runtime with our operators registered.
+def _open(path: PathLike, op_libraries: Sequence[str]) -> Any:
+    """A session; a deploy model is refused with the reason.
 
     Raises:
-        UnsupportedError: an Ascend deploy model, which stock ONNX Runtime cannot run.
-        ModelError: the file is missing, or ONNX Runtime refuses it.
+        UnsupportedError: An Ascend deploy model, which stock ONNX Runtime cannot run.
+        ModelError, OpLibraryError: See :func:`~ort_quant_plugin.ops.library.open_session`.
     """
-    if not Path(path).is_file():
-        raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
-    ort = onnxruntime_module()
-    options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
-    # Sessions take turns here: a pool that spins while its session waits would take the cores from the next one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        for library in op_libraries:
-            options.register_custom_ops_library(library)
-        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exception types are private to its binding
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "AscendQuant" in reason or "AscendDequant" in reason:
+        return open_session(path, op_libraries)
+    except ModelError as error:
+        if "AscendQuant" in error.message or "AscendDequant" in error.message:
             raise UnsupportedError(
                 f"{os.fspath(path)!r} is a deploy model for Ascend: ONNX Runtime has no kernels for its int8 layers.",
                 hint="Compare the fake_quant model instead; it computes the same integers.",
                 path=str(path),
             ) from error
-        raise ModelError(
-            f"ONNX Runtime cannot load {os.fspath(path)!r}: {reason}",
-            hint="Check the file with 'ort-quant inspect'; pass --op-library for custom operators.",
-            path=str(path),
-        ) from error
+        raise
 
 
 def run(session: Any, names: Sequence[str], feed: Mapping[str, Array], path: PathLike) -> list[Array]:

@@ -91,7 +91,8 @@ def compare_layers(
     Raises:
         ModelError, DataError: as :func:`ort_quant_plugin.comparison.compare`.
     """
-    from ort_quant_plugin.comparison import open_session, run
+    from ort_quant_plugin.comparison import run
+    from ort_quant_plugin.ops.library import open_session
 
     quantized = read_model(candidate)
     taps = list(_find_taps(quantized))

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.errors import OrtQuantError
 
-__all__ = ["read_text", "staging_folder", "unwritable", "write_text"]
+__all__ = ["FOLDER_MODE", "make_private_file", "read_text", "staging_folder", "unwritable", "write_text"]
 
 _FILE_MODE = 0o640
-_FOLDER_MODE = 0o750
+FOLDER_MODE = 0o750
+"""Modes AMCT gives to what it writes; the umask takes its share."""
 
 
 def read_text(path: str | os.PathLike[str], *, what: str, error: type[OrtQuantError], hint: str) -> str:
@@ -48,6 +49,11 @@ def read_text(path: str | os.PathLike[str], *, what: str, error: type[OrtQuantEr
         ) from cause
 
 
+def make_private_file(path: Path) -> None:
+    """Make an empty file of mode 0640 (less the umask) for a writer that knows no modes."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, _FILE_MODE))
+
+
 def unwritable(path: Path, error: OSError) -> OutputError:
     """The error for a file or folder that cannot be written."""
     return OutputError(
@@ -68,7 +74,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     path = Path(os.path.realpath(path))  # a link keeps pointing at its file
     try:
-        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
@@ -92,7 +98,7 @@ def staging_folder(folder: Path) -> Iterator[Path]:
     """
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -18,8 +18,10 @@ from ort_quant_plugin.report import InspectReport, LayerReport, layer_reports, t
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     import onnx_ir as ir
+    from numpy.typing import NDArray
 
     PathLike = str | os.PathLike[str]
 
@@ -41,24 +43,28 @@ def model_kind(model: ir.Model) -> str:
     return "qdq" if "DequantizeLinear" in types else "float"
 
 
-def inspect_model(path: PathLike, config: PathLike | None, record: PathLike | None) -> InspectReport:
+def inspect_model(
+    path: PathLike, config: PathLike | None, record: PathLike | None, op_libraries: Sequence[str] = ()
+) -> InspectReport:
     """See :func:`ort_quant_plugin.inspect`."""
     model = read_model(path)
     kind = model_kind(model)
     if kind == "float":
-        return _inspect_float(path, config, record)
+        return _inspect_float(path, config, record, op_libraries)
     if kind == "calibration":
         remove_observers(model)
         if record is not None:
             plan = build_plan(model, Record.read(record))
             return _report(model, kind, layer_reports(plan, skipped={}, notes={}), plan.notes)
         return _report(model, kind, table_reports(find_layers(model), {}), ["Give --record to see the scales."])
-    layers = [_quantized_layer(layer, model) for layer in find_layers(model).values()]
+    layers = [_quantized_layer(layer) for layer in find_layers(model).values()]
     return _report(model, kind, layers, [])
 
 
-def _inspect_float(path: PathLike, config: PathLike | None, record: PathLike | None) -> InspectReport:
-    prepared = steps.load_and_prepare(path, config_file=config)
+def _inspect_float(
+    path: PathLike, config: PathLike | None, record: PathLike | None, op_libraries: Sequence[str]
+) -> InspectReport:
+    prepared = steps.load_and_prepare(path, config_file=config, op_libraries=op_libraries)
     skipped = dict(prepared.skipped)
     if config is not None:
         chosen = steps.load_config(prepared, config)
@@ -83,7 +89,7 @@ def _report(model: ir.Model, kind: str, layers: list[LayerReport], notes: list[s
     return InspectReport(kind, default_opset(model), layers, dict(sorted(others.items())), [], notes)
 
 
-def _quantized_layer(layer: Layer, model: ir.Model) -> LayerReport:
+def _quantized_layer(layer: Layer) -> LayerReport:
     """Read the numbers back from the nodes around a layer of a quantized model."""
     source = layer.node.inputs[layer.activation_index] if layer.node.inputs else None
     quant = source.producer() if source is not None else None
@@ -92,7 +98,7 @@ def _quantized_layer(layer: Layer, model: ir.Model) -> LayerReport:
         reason = "it is float in this model" if layer.kind == "layer" else "only its input tensors can be quantized"
         return LayerReport(layer.name, layer.op_type, "float", layer.reason or reason)
     scale_d, offset_d = params
-    scale_w = _weight_scale(layer, scale_d, model)
+    scale_w = _weight_scale(layer, scale_d)
     if scale_w is None or layer.op_type == "AveragePool":
         return LayerReport(layer.name, layer.op_type, "quantized", None, scale_d, offset_d)
     return LayerReport(
@@ -118,22 +124,34 @@ def _activation(quant: ir.Node) -> tuple[float, int] | None:
             return None
         return float(scale.item()), int(zero_point.item()) - (128 if zero_point.dtype == np.uint8 else 0)
     if str(quant.name).endswith(".fakequant.sub"):
-        constants = {str(v.name): v for v in quant.graph.initializers.values()} if quant.graph is not None else {}
-        base = str(quant.name).removesuffix(".sub")
-        scale, offset = const_array(constants.get(f"{base}.scale")), const_array(constants.get(f"{base}.offset"))
+        first = _ancestor(quant, 4)  # Mul → Round → Add → Clip → Sub
+        scale = const_array(first.inputs[1]) if first is not None else None
+        offset = const_array(quant.inputs[1])
         return None if scale is None or offset is None else (float(np.float32(1) / scale.item()), int(offset.item()))
     return None
 
 
-def _weight_scale(
-    layer: Layer, scale_d: float, model: ir.Model
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
-    constants = model.graph.initializers
-    name = layer.name
-    for key, unpack in ((f"{name}.dequant.param", True), (f"{name}.fakedequant.dqscale", False)):
-        array = const_array(constants.get(key))
-        if array is not None:
-            deq_scale = unpack_deq_scale(array)[0] if unpack else array.astype(np.float32).reshape(-1)
-            return deq_scale / np.float32(scale_d)
-    array = const_array(constants.get(f"{name}.weight.scale"))
-    return None if array is None else array.astype(np.float32).reshape(-1)
+def _ancestor(node: ir.Node, steps_up: int) -> ir.Node | None:
+    """The node some steps up along first inputs."""
+    current: ir.Node | None = node
+    for _ in range(steps_up):
+        source = current.inputs[0] if current is not None and current.inputs else None
+        current = source.producer() if source is not None else None
+    return current
+
+
+def _weight_scale(layer: Layer, scale_d: float) -> NDArray[np.float32] | None:
+    """``scale_w``, from the dequantization behind the layer or in front of its weight."""
+    if layer.weight_index < len(layer.node.inputs):
+        weight = layer.node.inputs[layer.weight_index]
+        source = weight.producer() if weight is not None else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            array = const_array(source.inputs[1])
+            return None if array is None else array.astype(np.float32).reshape(-1)
+    for user in layer.output.consumers():
+        array = const_array(user.inputs[1]) if len(user.inputs) > 1 else None
+        if array is not None and user.op_type == "AscendDequant":
+            return unpack_deq_scale(array)[0] / np.float32(scale_d)
+        if array is not None and str(user.name).endswith(".fakedequant.mul"):
+            return array.astype(np.float32).reshape(-1) / np.float32(scale_d)
+    return None

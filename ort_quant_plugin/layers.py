@@ -122,6 +122,11 @@ def find_layers(model: ir.Model) -> LayerTable:
     Nodes inside If, Loop and Scan bodies are listed as ``other``: they stay float.
     """
     layers = [_judge(node) for node in model.graph if node.domain == "" and node.op_type in _RULES]
+    biases = {layer.bias_add: layer.name for layer in layers if layer.bias_add is not None}
+    layers = [
+        replace(layer, reason=f"it is the bias of {biases[layer.node]!r}") if layer.node in biases else layer
+        for layer in layers
+    ]
     for owner in model.graph:
         where = f"{owner.op_type} node {owner.name!r}"
         for body in _bodies(owner):

@@ -25,14 +25,21 @@ def configure_logging() -> None:
     """Install the handlers the environment asks for; runs at import.
 
     Raises:
-        ConfigError: A variable holds anything but a level.
+        ConfigError: A variable holds anything but a level, or the log file cannot be written.
     """
     console, file = _level("AMCT_LOG_LEVEL"), _level("AMCT_LOG_FILE_LEVEL")
     if console is not None:
         _install(logging.StreamHandler(), console)
     if file is not None:
-        _LOG_FILE.parent.mkdir(mode=0o750, exist_ok=True)
-        _install(logging.FileHandler(_LOG_FILE, mode="w", encoding="utf-8"), file)
+        try:
+            _LOG_FILE.parent.mkdir(mode=0o750, exist_ok=True)
+            _install(logging.FileHandler(_LOG_FILE, mode="w", encoding="utf-8"), file)
+        except OSError as error:
+            raise ConfigError(
+                f"AMCT_LOG_FILE_LEVEL is set, but {str(_LOG_FILE)!r} cannot be written: {error.strerror or error}.",
+                hint="Unset AMCT_LOG_FILE_LEVEL, or work in a writable folder.",
+                path=str(_LOG_FILE),
+            ) from error
 
 
 def _level(variable: str) -> int | None:

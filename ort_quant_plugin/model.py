@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ort_quant_plugin.errors import ModelError, OutputError, UnsupportedError
-from ort_quant_plugin.files import unwritable
+from ort_quant_plugin.files import FOLDER_MODE, make_private_file, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -32,6 +32,7 @@ __all__ = [
     "input_specs",
     "is_external",
     "read_model",
+    "refuse_existing",
     "replace_constant",
     "write_model",
 ]
@@ -75,18 +76,38 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     if not path.is_file():
         raise ModelError(f"{str(path)!r} is not a file.", hint="Give the path of an .onnx file.", path=str(path))
     try:
-        model = ir.load(path, format="protobuf")
+        model = _parse(path)
     except PermissionError as error:
         raise ModelError(
             f"Model file {str(path)!r} cannot be read: permission denied.",
             hint="Check the file's permissions.",
             path=str(path),
         ) from error
+    except UnsupportedError:
+        raise
     except (DecodeError, ir.serde.SerdeError, ValueError, TypeError, UnicodeDecodeError) as error:
         raise _not_onnx(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if not model.ir_version or (model.graph.num_nodes() == 0 and not model.graph.outputs):
         raise _not_onnx(path, "it holds no graph")
     _check_external_data(model, path)
+    return model
+
+
+def _parse(path: Path) -> ir.Model:
+    """What ``ir.load`` does, with a word on sparse constants, which it cannot hold."""
+    import onnx
+
+    proto = onnx.load(path, format="protobuf", load_external_data=False)
+    sparse = [tensor.values.name for tensor in proto.graph.sparse_initializer]
+    sparse += [n.name or n.output[0] for n in proto.graph.node if any(a.name == "sparse_value" for a in n.attribute)]
+    if sparse:
+        raise UnsupportedError(
+            f"The model holds the constant {sparse[0]!r} in sparse form, which is not supported.",
+            hint="Export the model with dense weights.",
+            tensors=sparse,
+        )
+    model = ir.from_proto(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
     return model
 
 
@@ -151,7 +172,7 @@ def write_model(
     model: ir.Model,
     path: str | os.PathLike[str],
     *,
-    external_prefix: str = "",
+    external_prefix: str | None = None,
     external_suffix: str = ".external",
     force_external: bool = False,
 ) -> list[Path]:
@@ -159,6 +180,7 @@ def write_model(
 
     Tensors go to one external file each, ``<external_prefix><tensor><external_suffix>`` next to the model, when
     ``force_external`` is set or the tensor data exceeds :data:`EXTERNAL_THRESHOLD`; otherwise everything is embedded.
+    The prefix defaults to ``<stem of the model>_``, so that models in one folder do not share files.
     ``model`` itself may be changed in that case (its tensors then refer to the written files).
 
     Returns:
@@ -168,14 +190,16 @@ def write_model(
         OutputError: The folder or file cannot be written.
     """
     path = Path(path)
+    prefix = f"{path.stem}_" if external_prefix is None else external_prefix
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         external = force_external or sum(t.nbytes for t in _tensors(model)) > EXTERNAL_THRESHOLD
-        written = _move_tensors_out(model, path.parent, external_prefix, external_suffix) if external else []
+        written = _move_tensors_out(model, path.parent, prefix, external_suffix) if external else []
         if not external:
             ir.external_data.load_to_model(model)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            make_private_file(temporary)
             ir.save(model, temporary, format="protobuf")
             temporary.replace(path)
         finally:
@@ -197,6 +221,8 @@ def _move_tensors_out(model: ir.Model, folder: Path, prefix: str, suffix: str) -
         while name in used:
             name = f"{stem}_{len(used)}{suffix}"
         used.add(name)
+        if not (folder / name).exists():
+            make_private_file(folder / name)  # the writer keeps the mode of the file it replaces
         (value.const_value,) = ir.external_data.convert_tensors_to_external([tensor], folder, name)
         written.append(folder / name)
     return written
@@ -288,13 +314,31 @@ def file_digest(paths: Iterable[str | os.PathLike[str]]) -> str:
     return digest.hexdigest()
 
 
-def refuse_existing(paths: Collection[Path], *, force: bool) -> None:
-    """Refuse to overwrite outputs unless ``force``.
+def refuse_existing(
+    outputs: Collection[str | os.PathLike[str]],
+    *,
+    force: bool,
+    inputs: Collection[str | os.PathLike[str] | None] = (),
+) -> None:
+    """Refuse to overwrite anything but old results.
+
+    Args:
+        outputs: Files about to be written.
+        force: Whether existing ones may be overwritten.
+        inputs: Files about to be read; ``None`` is skipped. None of them may be overwritten, even with ``force``.
 
     Raises:
-        OutputError: One of ``paths`` exists.
+        OutputError: An output is an input, two outputs are one file, or one exists and ``force`` is not set.
     """
-    existing = [str(p) for p in paths if p.exists()]
+    paths = [Path(p).resolve() for p in outputs]
+    read = {Path(p).resolve() for p in inputs if p is not None}
+    for path in paths:
+        if path in read or paths.count(path) > 1:
+            what = "is also an input" if path in read else "is named for two outputs"
+            raise OutputError(
+                f"The output {str(path)!r} {what}.", hint="Choose another path for the output.", paths=[str(path)]
+            )
+    existing = [str(p) for p in outputs if Path(p).exists()]
     if existing and not force:
         raise OutputError(
             f"Output exists already: {', '.join(existing)}.",

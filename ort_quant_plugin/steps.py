@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_quant_plugin.config import default_config, read_simple_config
+from ort_quant_plugin.config import config_to_json, default_config, read_simple_config
 from ort_quant_plugin.errors import CalibrationError, ConfigError, ModelError
 from ort_quant_plugin.export import build_plan, output_paths, write_targets
 from ort_quant_plugin.export.write import select_exporters, split_save_path
@@ -104,7 +105,12 @@ def load_config(prepared: Prepared, path: PathLike) -> QuantConfig:
     """Read a JSON or ``.cfg`` configuration for a prepared model; plugins may keep further layers float."""
     from ort_quant_plugin import config
 
-    loaded = config.load_config(path, prepared.table, algorithms=prepared.plugins.algorithms())
+    loaded = config.load_config(
+        path,
+        prepared.table,
+        algorithms=prepared.plugins.algorithms(),
+        weight_algorithms=prepared.plugins.weight_algorithms(),
+    )
     return _ask_plugins(prepared, loaded)
 
 
@@ -120,8 +126,11 @@ def make_config(
 ) -> QuantConfig:
     """A fresh configuration: from a simplified file, or defaults with the given choices."""
     algorithms = prepared.plugins.algorithms()
+    weight_algorithms = prepared.plugins.weight_algorithms()
     if simple_config is not None:
-        made = read_simple_config(simple_config, prepared.table, algorithms=algorithms)
+        made = read_simple_config(
+            simple_config, prepared.table, algorithms=algorithms, weight_algorithms=weight_algorithms
+        )
     else:
         made = default_config(
             prepared.table,
@@ -131,6 +140,7 @@ def make_config(
             activation_offset=activation_offset,
             algo=algo,
             algorithms=algorithms,
+            weight_algorithms=weight_algorithms,
         )
     return _ask_plugins(prepared, made)
 
@@ -177,6 +187,8 @@ def write_calibration_model(
 ) -> Instrumented:
     """Write calibration model and record."""
     instrumented = instrument(prepared, config, record_file, observe_outputs=observe_outputs)
+    digest = hashlib.sha256(config_to_json(config).encode()).hexdigest()
+    prepared.model.metadata_props["ort_quant.config_sha256"] = digest
     write_model(prepared.model, model_file, force_external=prepared.external)
     instrumented.record.write(record_file)
     return instrumented
@@ -226,6 +238,8 @@ def export(
     exporters = select_exporters(plugins.exporters(), targets)
     record = Record.read(record_file)
     model = read_model(modified_file)
+    batch_num_of(model)  # a float model would be exported unfused, with the scales of fused weights
+    refuse_existing(output_paths(save_path, exporters).values(), inputs=[modified_file, record_file], force=True)
     options = replace(options, op_libraries=tuple(libraries(plugins, options.op_libraries)))
     return _export(model, record, save_path, exporters, options=options, plugins=plugins)
 
@@ -270,7 +284,9 @@ class QuantizeChain:
         self.save_path = save_path
         folder, prefix = split_save_path(save_path)
         self.record_path = folder / f"{prefix}_record.txt"
-        refuse_existing([*output_paths(save_path, self.exporters).values(), self.record_path], force=force)
+        self.outputs = [*output_paths(save_path, self.exporters).values(), self.record_path]
+        refuse_existing(self.outputs, force=force)
+        self.force = force
 
     def prepare(
         self,
@@ -283,6 +299,7 @@ class QuantizeChain:
         activation_offset: bool,
     ) -> None:
         """Read and prepare the model, decide what is quantized."""
+        refuse_existing(self.outputs, inputs=[model, config], force=self.force)
         self.prepared = load_and_prepare(model, config_file=config, op_libraries=self.options.op_libraries)
         if config is not None:
             self.config = load_config(self.prepared, config)

@@ -93,12 +93,14 @@ void Histogram::add(Span<const float> batch, const KernelTable& kernels, const F
   const float old_min = min_;
   const float old_max = max_;
   const bool first = empty();
-  min_ = first ? scan.min : std::min(min_, scan.min);
-  max_ = first ? scan.max : std::max(max_, scan.max);
-  if (!std::isfinite(max_ - min_)) {
-    throw CalibrationFailure("its values span from " + std::to_string(min_) + " to " + std::to_string(max_) +
+  const float new_min = first ? scan.min : std::min(min_, scan.min);
+  const float new_max = first ? scan.max : std::max(max_, scan.max);
+  if (!std::isfinite(new_max - new_min)) {
+    throw CalibrationFailure("its values span from " + std::to_string(new_min) + " to " + std::to_string(new_max) +
                              ", wider than float32 can hold");
   }
+  min_ = new_min;
+  max_ = new_max;
   std::fill(counts_.begin(), counts_.end(), 0);
   count(batch, for_each);
   if (!first) redistribute(old_counts, old_min, old_max);
@@ -166,7 +168,7 @@ Range hfmg(const Histogram& histogram, const HfmgParams& params) {
   }
   const float low = histogram.min() + static_cast<float>(best.left) * width;
   const float high = histogram.min() + static_cast<float>(best.right + 1) * width;
-  return range_from_bounds(low, high, params.bits, params.asymmetric);
+  return range_from_bounds(low, high, params.bits, params.asymmetric, kSmallestHfmgScale);
 }
 
 }  // namespace ort_quant

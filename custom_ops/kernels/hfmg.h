@@ -2,6 +2,9 @@
 //
 // Each source bin is taken as uniformly filled; a candidate range [left, right] of bins is cut into 2^b destination
 // bins of width dw, and the loss is the integral of the squared distance to the centre of the nearest one.
+//
+// As in AMCT, source bins narrower than FLT_EPSILON all count in the middle bin and dw < FLT_EPSILON means loss 0, so for
+// data that narrow the first candidate wins: the bins right of the middle.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +29,7 @@ class Histogram {
   explicit Histogram(std::size_t bins);
 
   // Adds a batch (finite values, not empty); the range grows to the union and old counts are redistributed linearly.
+  // CalibrationFailure, and nothing changed, if the union is wider than float32 can hold.
   void add(Span<const float> batch, const KernelTable& kernels, const ForEach& for_each);
 
   bool empty() const { return total_ == 0; }

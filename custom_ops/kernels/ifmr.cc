@@ -80,7 +80,7 @@ CandidateRanges candidate_ranges(float min_init, float max_init, const IfmrParam
     const float upper = (params.start + static_cast<float>(i) * params.step) * base;
     const float width = upper - candidates.lower;
     if (width < 0) continue;
-    const float scale = sanitise_scale(width / levels);
+    const float scale = sanitise_scale(width / levels, kSmallestScale);
     candidates.upper.push_back(upper);
     candidates.inverse.push_back(1.0f / scale);
     candidates.step.push_back(scale);

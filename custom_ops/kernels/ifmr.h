@@ -8,6 +8,9 @@
 //
 // Symmetric: c_i scales the larger of |max_init| and |min_init| (a tie goes to min_init), S_i = c_i/L with L = 2^(b−1) − 1
 // if max_init won and 2^(b−1) otherwise, clipping is to ±c_i, O = 0.
+//
+// Squared errors are summed in float32 within a block of 2048 values (16 sums of up to 128 each, then pairwise) and in
+// float64 across blocks. AMCT has one running float32 sum.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // What a calibration finds, and the arithmetic of scales (AMCT's base formulas).
 #pragma once
 
+#include <cfloat>
 #include <cstdint>
 #include <functional>
 #include <stdexcept>
@@ -27,11 +28,15 @@ inline void for_each_serial(std::size_t count, const std::function<void(std::siz
   for (std::size_t i = 0; i < count; ++i) body(i);
 }
 
-// A scale below float32's epsilon becomes 1; one above 1/epsilon (or not finite) is a CalibrationFailure.
-float sanitise_scale(float scale);
+// The scale below which AMCT takes 1 instead: float32's epsilon in general, float64's in HFMG.
+inline constexpr float kSmallestScale = FLT_EPSILON;
+inline constexpr float kSmallestHfmgScale = DBL_EPSILON;
+
+// A scale below `smallest` becomes 1; one above 1/FLT_EPSILON (or not finite) is a CalibrationFailure.
+float sanitise_scale(float scale, float smallest);
 
 // [min, max] is widened to hold zero. Symmetric: the bound of larger magnitude decides (a tie goes to min); the negative
 // side owns one code more. C rounding (half away from zero).
-Range range_from_bounds(float min, float max, int bits, bool asymmetric);
+Range range_from_bounds(float min, float max, int bits, bool asymmetric, float smallest_scale);
 
 }  // namespace ort_quant

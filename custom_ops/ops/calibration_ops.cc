@@ -1,6 +1,7 @@
 #include "calibration_ops.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <fstream>
 
@@ -23,7 +24,7 @@ RecordTarget::RecordTarget(const KernelInfo& info)
       batch_num(read_int(info, "batch_num", 1, 1, std::int64_t{1} << 40)) {
   const std::int64_t count = read_int(info, "layer_num", 1, 1, 1 << 20);
   for (std::int64_t i = 0; i < count; ++i) {
-    layers.push_back(info.required_string(("object_layer" + std::to_string(i)).c_str()));
+    layers.push_back(info.required_exact_string(("object_layer" + std::to_string(i)).c_str()));
   }
 }
 
@@ -65,7 +66,9 @@ IfmrMethod::IfmrMethod(const KernelInfo& info, const CalibrationSettings& settin
   }
   constexpr float kMostCandidates = 100000;
   const float width = params_.end - params_.start;
-  if (!(params_.step > 0 && params_.step <= width && width / params_.step <= kMostCandidates)) {
+  // What rounding start, end, step and the difference to float32 can take away at most: 0.9 − 0.7 is less than 0.2 there.
+  const float rounding = 2 * FLT_EPSILON * params_.end;
+  if (!(params_.step > 0 && params_.step <= width + rounding && width / params_.step <= kMostCandidates)) {
     refuse_attribute("step", to_text(params_.step),
                      "0 < step <= end_ratio − start_ratio (" + to_text(width) + "), at most 100000 steps", kConfigure);
   }
@@ -115,7 +118,8 @@ void check_finite(Span<const float> batch, const char* op, const std::string& su
 void dump_batch(const CalibrationSettings& settings, std::int64_t run, const Shape& shape, Span<const float> batch) {
   std::vector<float> header{static_cast<float>(shape.size())};
   for (std::int64_t dimension : shape) header.push_back(static_cast<float>(dimension));
-  for (std::string layer : settings.layers) {
+  for (const std::string& name : settings.layers) {
+    std::string layer = right_trimmed(name);
     std::replace(layer.begin(), layer.end(), '/', '_');
     const std::string path =
         *settings.dump_dir + "/" + layer + "_act_calibration_layer_" + std::to_string(run) + ".bin";

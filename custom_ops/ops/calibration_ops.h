@@ -116,19 +116,14 @@ class CalibrationOp {
     if (!batch.empty()) {
       check_finite(batch, kName, settings_.subject(), kernels_);
       if (settings_.dump_dir) dump_batch(settings_, runs_, x.shape, batch);
-      method_.add(batch, kernels_, context.for_each());
+      naming_layer([&] { method_.add(batch, kernels_, context.for_each()); });
     }
     ++runs_;
   }
 
   // Repeated by the next run if writing fails, so that no later run passes in silence.
   void calibrate(const KernelContext& context) {
-    try {
-      if (!range_) range_ = method_.finish(kernels_, context.for_each());
-    } catch (const CalibrationFailure& failure) {
-      throw OpError(settings_.subject() + " cannot be calibrated: " + failure.what() +
-                    ". Add the layer to skip_layers, or correct the input data.");
-    }
+    if (!range_) naming_layer([&] { range_ = method_.finish(kernels_, context.for_each()); });
     if (!range_) {
       throw OpError(settings_.subject() + " had no values in " + std::to_string(runs_) +
                     " runs, expected at least one. Calibrate with inputs that reach this layer.");
@@ -142,6 +137,17 @@ class CalibrationOp {
     write_record_fields(settings_.record_file_path, settings_.layers, activation_fields(record));
     recorded_ = true;
     method_.release();
+  }
+
+  // Runs a step of the method; its failures get the layer and the tensor they are about.
+  template <class Step>
+  void naming_layer(Step step) const {
+    try {
+      step();
+    } catch (const CalibrationFailure& failure) {
+      throw OpError(settings_.subject() + " cannot be calibrated: " + failure.what() +
+                    ". Add the layer to skip_layers, or correct the input data.");
+    }
   }
 
   CalibrationSettings settings_;

@@ -13,6 +13,10 @@ const char* const kExportAgain = "Correct the record file and export the model a
 
 ChannelView channel_view(const Shape& shape, std::int64_t axis, std::size_t scales, const char* input_name) {
   if (scales == 1) return {1, 1, element_count(shape)};
+  if (scales == 0) {
+    throw OpError("input '" + std::string(input_name) + "' has 0 values, expected 1 or one per channel of x " +
+                  to_string(shape) + ". " + kExportAgain);
+  }
   const auto rank = static_cast<std::int64_t>(shape.size());
   if (rank == 1) axis = 0;
   if (axis < -rank || axis >= rank) {

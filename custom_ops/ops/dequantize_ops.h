@@ -21,7 +21,7 @@ struct ChannelView {
 };
 
 // `axis` counts from the back when negative; a tensor of one dimension has only axis 0. With one scale the tensor is
-// a single channel. OpError if `scales` is neither 1 nor the channel count.
+// a single channel. OpError if `scales` is 0, or neither 1 nor the channel count.
 ChannelView channel_view(const Shape& shape, std::int64_t axis, std::size_t scales, const char* input_name);
 
 // OpError for a scale that is not finite or a shift outside [0, 16].
@@ -38,6 +38,7 @@ template <class In, class Out>
 void dequantize_channels(const KernelContext& context, const KernelTable& kernels, const In* x, Out* y,
                          const ChannelView& view, const std::vector<DeqScale>& scales, bool clip16,
                          bool half_precision) {
+  if (view.outer * view.channels * view.inner == 0) return;
   const float lowest = clip16 ? -32768.0f : -0x1p31f;
   const float highest = clip16 ? 32767.0f : 0x1p31f;  // float32's nearest to 2^31 − 1
   const auto params = [&](const DeqScale& s) {
@@ -63,7 +64,7 @@ void dequantize_channels(const KernelContext& context, const KernelTable& kernel
     });
   }
   const std::size_t runs = view.outer * view.channels;
-  const std::size_t runs_per_block = std::max<std::size_t>(kBlock / std::max<std::size_t>(view.inner, 1), 1);
+  const std::size_t runs_per_block = std::max<std::size_t>(kBlock / view.inner, 1);
   context.parallel_for((runs + runs_per_block - 1) / runs_per_block, [&](std::size_t block) {
     const std::size_t end = std::min(runs, (block + 1) * runs_per_block);
     for (std::size_t run = block * runs_per_block; run < end; ++run) {

@@ -46,6 +46,11 @@ std::string to_text(float value) {
   return to_text(value, kEnoughDigits);
 }
 
+std::string right_trimmed(std::string text) {
+  text.erase(text.find_last_not_of(' ') + 1);
+  return text;
+}
+
 // ---- KernelInfo ------------------------------------------------------------------------------------------------
 
 namespace {
@@ -95,11 +100,15 @@ std::optional<std::int64_t> KernelInfo::find_int(const char* name) const {
   return value;
 }
 
-std::optional<std::string> KernelInfo::find_string(const char* name) const {
-  auto value = read_string([&](char* text, std::size_t* size) {
+std::optional<std::string> KernelInfo::find_exact_string(const char* name) const {
+  return read_string([&](char* text, std::size_t* size) {
     return succeeded(ort_abi::KernelInfoGetAttribute_string::call(api_, info_, name, text, size));
   });
-  if (value) value->erase(value->find_last_not_of(' ') + 1);
+}
+
+std::optional<std::string> KernelInfo::find_string(const char* name) const {
+  auto value = find_exact_string(name);
+  if (value) value = right_trimmed(*std::move(value));
   return value;
 }
 
@@ -147,6 +156,11 @@ std::string KernelInfo::required_string(const char* name) const {
   const std::string value = attribute(name, std::string());
   if (value.empty()) refuse_missing(name, "non-empty STRING");
   return value;
+}
+
+std::string KernelInfo::required_exact_string(const char* name) const {
+  const std::string value = required_string(name);
+  return find_exact_string(name).value_or(value);
 }
 
 // ---- KernelContext ---------------------------------------------------------------------------------------------

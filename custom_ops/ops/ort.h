@@ -53,6 +53,8 @@ std::size_t element_count(const Shape& shape);
 std::string to_text(float value, int digits);
 std::string to_text(float value);
 
+std::string right_trimmed(std::string text);  // without trailing blanks
+
 // What a kernel learns about its node when it is created.
 class KernelInfo {
  public:
@@ -69,11 +71,13 @@ class KernelInfo {
   // OpError if it is missing.
   float required_float(const char* name) const;
   std::string required_string(const char* name) const;
+  std::string required_exact_string(const char* name) const;  // with its trailing blanks
 
  private:
   std::optional<float> find_float(const char* name) const;
   std::optional<std::int64_t> find_int(const char* name) const;
   std::optional<std::string> find_string(const char* name) const;
+  std::optional<std::string> find_exact_string(const char* name) const;
   [[noreturn]] void refuse_type(const char* name, const char* expected, const char* found) const;
   bool succeeded(OrtStatus* status) const;
 

@@ -77,6 +77,14 @@ bool is_key_line(const std::string& line, const std::string& layer) {
   return literal.size() >= 2 && literal.front() == literal.back() && unquoted(literal) == layer;
 }
 
+// The line `value {` of the layer's entry; the number of lines if there is none.
+std::size_t find_value(const std::vector<std::string>& lines, const std::string& layer) {
+  for (std::size_t i = 0; i + 1 < lines.size(); ++i) {
+    if (is_key_line(lines[i], layer)) return trimmed(lines[i + 1]) == "value {" ? i + 1 : lines.size();
+  }
+  return lines.size();
+}
+
 bool is_replaced_field(const std::string& line, const RecordFields& fields) {
   const std::string text = trimmed(line);
   return std::any_of(fields.replaced.begin(), fields.replaced.end(),
@@ -111,13 +119,14 @@ bool same_file(int descriptor, const std::string& path) {
 }
 
 // Opens and locks the file itself. Another process may have replaced the file between opening and locking, then
-// the lock is on a file that has no name any more, and the next one is tried.
+// the lock is on a file that has no name any more, and the next one is tried. Nothing is written through the descriptor,
+// but NFS emulates flock by fcntl locks, and an exclusive one of those needs a writable descriptor.
 std::unique_ptr<File> open_locked(const std::string& path) {
   for (;;) {
-    auto file = std::make_unique<File>(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    auto file = std::make_unique<File>(::open(path.c_str(), O_RDWR | O_CLOEXEC));
     if (file->get() < 0) {
-      fail("open", path, errno, "Run quantize_model first, and run the session in the folder that relative paths "
-                                "start from.");
+      fail("open", path, errno, "Run quantize_model first, run the session in the folder that relative paths start "
+                                "from, and keep the file writable.");
     }
     while (::flock(file->get(), LOCK_EX) != 0) {
       if (errno != EINTR) fail("lock", path, errno, "Put the record file on a file system with locks (flock).");
@@ -195,10 +204,9 @@ RecordFields repeated_field(const std::string& name, const std::vector<std::stri
 std::string insert_record_fields(const std::string& text, const std::string& layer, const RecordFields& fields,
                                  const std::string& path) {
   const std::vector<std::string> lines = split_lines(text);
-  std::size_t value = 0;
-  while (value + 1 < lines.size() && !is_key_line(lines[value], layer)) ++value;
-  ++value;
-  if (value >= lines.size() || trimmed(lines[value]) != "value {") {
+  std::size_t value = find_value(lines, layer);
+  if (value == lines.size()) value = find_value(lines, right_trimmed(layer));
+  if (value == lines.size()) {
     throw OpError("Cannot find \"" + layer + "\" in record file " + path +
                   ". Use the record file that quantize_model wrote together with this model, in its layout (a line "
                   "'key: \"" + layer + "\"' followed by a line 'value {').");

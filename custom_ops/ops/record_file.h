@@ -33,7 +33,8 @@ RecordFields activation_fields(const ActivationRecord& record);
 RecordFields repeated_field(const std::string& name, const std::vector<std::string>& values);
 
 // Writes `fields` into the entries of `layers`, replacing what an earlier calibration wrote there. Throws OpError if the
-// file cannot be read or written, or an entry is missing; the file is unchanged then.
+// file cannot be read or written, or an entry is missing; the file is unchanged then. A layer's entry is the one of
+// exactly its name, else of its name without trailing blanks (AMCT's kernels drop those).
 void write_record_fields(const std::string& path, const std::vector<std::string>& layers, const RecordFields& fields);
 
 // The text of the file with the fields inserted; OpError names `path`. (Separate for tests.)

@@ -1,5 +1,6 @@
 // The library's only export: the list of its ops, and what the runtime must offer.
 
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -63,13 +64,15 @@ const std::vector<Domain>& domains_of(const OrtApi& api, const KernelTable& kern
   return found->second;
 }
 
-OrtStatus* refuse_old_runtime(const OrtApiBase& base) {
+// Called outside the try block, so it allocates nothing that could throw.
+OrtStatus* refuse_old_runtime(const OrtApiBase& base) noexcept {
   const OrtApi* oldest = base.GetApi(1);
   if (oldest == nullptr) return nullptr;  // no API at all: not an ONNX Runtime
-  const std::string text = std::string("ort-quant-plugin " ORT_QUANT_VERSION
-                                       " needs ONNX Runtime 1.17 or newer; this runtime is ") +
-                           base.GetVersionString() + ". Upgrade onnxruntime.";
-  return ort_abi::CreateStatus::call(*oldest, ORT_FAIL, text.c_str());
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "ort-quant-plugin %s needs ONNX Runtime 1.17 or newer; this runtime is %s. Upgrade onnxruntime.",
+                ORT_QUANT_VERSION, base.GetVersionString());
+  return ort_abi::CreateStatus::call(*oldest, ORT_FAIL, text);
 }
 
 }  // namespace

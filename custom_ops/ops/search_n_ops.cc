@@ -16,6 +16,11 @@ float read_scale_d(const Tensor<const float>& input) {
 
 void ShiftAccumulator::add(const Shape& shape, Span<const float> values, float scale_d, Span<const float> scale_w,
                            ShiftDivision division, const ForEach& for_each) {
+  if (scale_w.empty()) {
+    throw OpError("input 'scale_w' has 0 values, expected 1 or one per channel of the feature map " +
+                  to_string(shape) + ". Connect the layer's weight scales.");
+  }
+  if (values.empty()) return;
   const std::size_t channels = shape.empty() ? 1 : static_cast<std::size_t>(shape[0]);
   if (scale_w.size != 1 && scale_w.size != channels) {
     throw OpError("input 'scale_w' has " + std::to_string(scale_w.size) + " values, expected 1 or " +
@@ -39,8 +44,8 @@ void ShiftAccumulator::add(const Shape& shape, Span<const float> values, float s
 
 std::vector<std::string> ShiftAccumulator::best() const {
   if (searches_.empty()) {
-    throw OpError("scale_d was not known in any run, expected it in the last one. Give this node the batch_num of the "
-                  "IFMR or HFMG node that it takes scale_d from.");
+    throw OpError("no run had values and a known scale_d, expected at least one. Give this node the batch_num of the "
+                  "IFMR or HFMG node that it takes scale_d from, and calibrate with inputs that reach this layer.");
   }
   std::vector<std::string> shifts;
   for (const ShiftSearch& search : searches_) shifts.push_back(std::to_string(search.best()));
@@ -49,7 +54,7 @@ std::vector<std::string> ShiftAccumulator::best() const {
 
 DmqSettings::DmqSettings(const KernelInfo& info)
     : input_names_{info.input_name(0), info.input_name(1)},
-      layer_(info.required_string("object_layer")),
+      layer_(info.required_exact_string("object_layer")),
       record_file_path_(info.required_string("record_file_path")),
       migration_strength_(info.attribute("migration_strength", 0.5f)),
       channel_num_(read_int(info, "channel_num", 0, 0, std::int64_t{1} << 31)) {

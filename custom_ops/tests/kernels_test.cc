@@ -247,13 +247,18 @@ void test_percentile_rank() {
 void test_scale_limits() {
   const auto refuses = [](float scale) {
     try {
-      sanitise_scale(scale);
+      sanitise_scale(scale, kSmallestScale);
       return false;
     } catch (const CalibrationFailure&) {
       return true;
     }
   };
-  CHECK(sanitise_scale(0.0f) == 1.0f && sanitise_scale(1e-8f) == 1.0f && sanitise_scale(0.5f) == 0.5f);
+  for (float smallest : {kSmallestScale, kSmallestHfmgScale}) {
+    CHECK(sanitise_scale(0.0f, smallest) == 1.0f && sanitise_scale(0.5f, smallest) == 0.5f, smallest);
+    CHECK(sanitise_scale(smallest, smallest) == smallest, smallest);
+    CHECK(sanitise_scale(std::nextafterf(smallest, 0.0f), smallest) == 1.0f, smallest);
+  }
+  CHECK(kSmallestScale == 1.1920929e-7f && kSmallestHfmgScale == 2.220446049250313e-16f);
   CHECK(refuses(1e7f) && refuses(std::numeric_limits<float>::infinity()));
   CHECK(refuses(std::numeric_limits<float>::quiet_NaN()));
 }
@@ -345,6 +350,13 @@ void test_hfmg() {
   // A constant batch, and one of zeros.
   CHECK(hfmg_of({{0.0f, 0.0f}}, 1024).scale == 1.0f);
   CHECK(hfmg_of({{3.0f, 3.0f}}, 1024, false).scale == 3.0f / 127.0f);
+  // HFMG's scales go far below FLT_EPSILON. Bins as narrow as here all count in the middle one, and with all losses 0 the
+  // first candidate wins: what lies right of the middle.
+  const std::vector<float> narrow = {-1e-5f, -4e-6f, 3e-6f, 1e-5f};
+  CHECK(std::fabs(hfmg_of({narrow}, 4096, false).scale - 1e-5f / 127) < 1e-13f, hfmg_of({narrow}, 4096, false).scale);
+  CHECK(std::fabs(hfmg_of({narrow}, 4096).scale - 1e-5f / 255) < 1e-13f, hfmg_of({narrow}, 4096).scale);
+  CHECK(hfmg_of({narrow}, 4096).offset == -128, hfmg_of({narrow}, 4096).offset);
+  CHECK(std::fabs(hfmg_of({narrow}, 1).scale - 2e-5f / 255) < 1e-13f, hfmg_of({narrow}, 1).scale);
   // Counts are neither lost nor made when the range grows.
   Histogram histogram(64);
   std::uint64_t total = 0;
@@ -357,6 +369,22 @@ void test_hfmg() {
     for (std::uint64_t count : histogram.counts()) sum += count;
     CHECK(sum == total, sum, total);
   }
+}
+
+void test_histogram_refuses_a_range_without_changing() {
+  Histogram histogram(64);
+  const auto add = [&](std::vector<float> batch) {
+    histogram.add({batch.data(), batch.size()}, select_kernels(nullptr), for_each_serial);
+  };
+  add({-1.0f, 1.0f});
+  const std::vector<std::uint64_t> counts = histogram.counts();
+  try {
+    add({-3e38f, 3e38f});
+    CHECK(false, "a range beyond float32 was accepted");
+  } catch (const CalibrationFailure&) {
+  }
+  CHECK(histogram.min() == -1.0f && histogram.max() == 1.0f && histogram.counts() == counts, histogram.min(),
+        histogram.max());
 }
 
 // AMCT's unsigned bin positions make mass left of the range free (S = 0.0406, range from -5.16). With signed ones the
@@ -405,6 +433,7 @@ int main() {
   test_dmq();
   test_isa_choice();
   test_hfmg();
+  test_histogram_refuses_a_range_without_changing();
   test_hfmg_low_side_mass_is_not_free();
   return check::finish("kernels_test");
 }

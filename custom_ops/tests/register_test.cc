@@ -2,12 +2,26 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "check.h"
 #include "ort_abi.h"
 
 extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base);
+
+namespace {
+bool out_of_memory = false;
+}
+
+// The library's allocations come here too.
+void* operator new(std::size_t size) {
+  void* memory = out_of_memory ? nullptr : std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -18,6 +32,7 @@ int domains_added = 0;
 int ops_added = 0;
 
 OrtStatus* create_status(OrtErrorCode, const char* message) {
+  out_of_memory = false;
   last_status = message;
   return reinterpret_cast<OrtStatus*>(&last_status);
 }
@@ -67,6 +82,22 @@ void test_too_old() {
   CHECK(domains_added == 0);
 }
 
+void test_no_exception_leaves_the_library() {
+  for (auto* get_api : {&api_up_to_16, &api_up_to_17}) {
+    const OrtApiBase base{get_api, &version_1_16};
+    try {
+      out_of_memory = true;
+      const OrtStatus* status = RegisterCustomOps(nullptr, &base);
+      out_of_memory = false;
+      CHECK(status != nullptr, "no memory, but no status");
+    } catch (...) {
+      out_of_memory = false;
+      CHECK(false, "an exception crossed the C boundary");
+    }
+  }
+  domains_added = ops_added = 0;
+}
+
 void test_registration() {
   const OrtApiBase base{&api_up_to_17, &version_1_17};
   CHECK(RegisterCustomOps(nullptr, &base) == nullptr, last_status);
@@ -92,6 +123,7 @@ void test_unknown_isa() {
 
 int main() {
   test_too_old();
+  test_no_exception_leaves_the_library();
   test_registration();
   test_unknown_isa();
   return check::finish("register_test");

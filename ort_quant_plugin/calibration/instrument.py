@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ort_quant_plugin.errors import UnsupportedError
+from ort_quant_plugin.errors import ConfigError, UnsupportedError
 from ort_quant_plugin.model import const_array, replace_constant
 from ort_quant_plugin.passes.insert_observers import Observation, insert_observers, output_observations
 from ort_quant_plugin.record import LayerRecord, Record, input_key
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from ort_quant_plugin.calibration.methods import CalibrationMethod
-    from ort_quant_plugin.config import LayerConfig, QuantConfig
+    from ort_quant_plugin.config import LayerConfig, QuantConfig, TensorConfig
     from ort_quant_plugin.layers import Layer, LayerTable
     from ort_quant_plugin.weights import QuantizedWeight, WeightQuantizer
 
@@ -69,7 +69,7 @@ def instrument(
             without them the record holds AMCT's entries only.
 
     Raises:
-        ConfigError: Nothing is enabled.
+        ConfigError: Nothing is enabled, or an entry of tensor_quantize means a constant.
         UnsupportedError: The configuration asks for DMQ balancing.
         NumericsError: A weight holds NaN or infinity, or its scale is out of range.
     """
@@ -82,8 +82,7 @@ def instrument(
         record.add(_quantize_weight(table[name], layer_config, config, weight_quantizers))
         observations.append(Observation(name, table[name].activation, layer_config.activation))
     for tensor in config.tensor_quantize:
-        value = table[tensor.layer_name].node.inputs[tensor.input_index]
-        assert value is not None
+        value = _tensor_to_quantize(tensor, table)
         observations.append(Observation(input_key(tensor.layer_name, tensor.input_index), value, tensor.activation))
     if observe_outputs:
         activations = {name: layer_config.activation for name, layer_config in enabled.items()}
@@ -100,6 +99,20 @@ def instrument(
         precision_mode=config.fakequant_precision_mode,
     )
     return Instrumented(record, observers)
+
+
+def _tensor_to_quantize(tensor: TensorConfig, table: LayerTable) -> ir.Value:
+    """The tensor an entry of ``tensor_quantize`` means."""
+    name, index = tensor.layer_name, tensor.input_index
+    value = table[name].node.inputs[index]
+    if value is not None and const_array(value) is None and not value.is_initializer():
+        return value
+    raise ConfigError(
+        f"tensor_quantize: input {index} of {name!r} cannot be quantized: it is a constant.",
+        hint="Remove the entry, or choose another input_index.",
+        layer=name,
+        input_index=index,
+    )
 
 
 def _refuse_balancing(enabled: Mapping[str, LayerConfig]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import CalibrationError, DataError
-from ort_quant_plugin.ops.library import onnxruntime_module, session_options
+from ort_quant_plugin.ops.library import onnxruntime_module, open_session
 from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def run_calibration(
         CalibrationError: The data has fewer than ``batch_num`` batches, or a calibration node refused its data
             (NaN, infinity, absurd magnitude); the message names the node.
         DataError: A batch does not fit the model.
+        ModelError, OpLibraryError: ONNX Runtime cannot load the model or a library.
     """
     if len(data) < batch_num:
         raise CalibrationError(
@@ -58,12 +59,10 @@ def run_calibration(
             batches=len(data),
             batch_num=batch_num,
         )
-    ort = onnxruntime_module()
     started = time.perf_counter()
-    options = session_options(log_severity_level=4)  # a failing node is raised as well; do not print it too
-    for library in op_libraries:
-        options.register_custom_ops_library(library)
-    session = ort.InferenceSession(str(model_file), options, providers=["CPUExecutionProvider"])
+    # What ONNX Runtime fuses depends on what is observed; unfused, a range depends on model and data only.
+    level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = open_session(model_file, op_libraries, graph_optimization_level=level)
     for done, feed in enumerate(data, 1):
         try:
             session.run(None, feed)

@@ -28,6 +28,7 @@ __all__ = ["command"]
 @click.option("--skip-layer", "skip_layers", metavar="NAME", multiple=True, help="Layer to leave float. Repeatable.")
 @click.option("--symmetric", is_flag=True, help="Symmetric activations (offset 0) instead of asymmetric ones.")
 @click.option("--updated-model", metavar="FILE", help="Also store the model with unique, non-empty node names.")
+@options.op_library_option
 @options.force_option
 @options.json_option
 def command(
@@ -55,6 +56,7 @@ def command(
         activation_offset=not choices["symmetric"],
         config_defination=simple,
         updated_model=updated_model,
+        op_libraries=choices["op_libraries"],
     )
     written = {"config": Path(config_file)} | ({"model": Path(updated_model)} if updated_model else {})
     layers = [

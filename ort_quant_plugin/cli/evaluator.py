@@ -86,6 +86,7 @@ def quantize_with_evaluator(
                 batch_num=batch_num or 1,
                 activation_offset=not symmetric,
                 config_defination=config,
+                op_libraries=libraries,
             )
         api.quantize_model(config_file, model, modified, record, op_libraries=libraries)
         _run(user, modified, evaluator)

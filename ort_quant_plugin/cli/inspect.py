@@ -26,13 +26,16 @@ __all__ = ["command"]
 @click.option(
     "--explain", is_flag=True, help="Also list what graph preparation did and declined, and the other operators."
 )
+@options.op_library_option
 @options.json_option
-def command(model: str, config: str | None, record: str | None, explain: bool) -> None:
+def command(
+    model: str, config: str | None, record: str | None, explain: bool, op_libraries: tuple[str, ...]
+) -> None:
     """List the layers of a model: type, quantized or why not, scale, offset, weight granularity."""
     from ort_quant_plugin.api import inspect
 
     output = get_output()
-    report = inspect(model, config=config, record=record)
+    report = inspect(model, config=config, record=record, op_libraries=op_libraries)
     for note in report.notes:
         output.note(note)
     output.result(report.to_dict(), _parts(output, model, report, explain=explain or output.settings.verbose > 0))

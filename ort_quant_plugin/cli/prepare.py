@@ -53,7 +53,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="ort-quant-") as folder:
         if config is None:
             config = f"{folder}/config.json"
-            api.create_quant_config(config, model, batch_num=batch_num or 1)
+            api.create_quant_config(config, model, batch_num=batch_num or 1, op_libraries=op_libraries)
         api.quantize_model(config, model, modified, record, op_libraries=op_libraries)
     written = {"model": Path(modified), "record": Path(record)}
     output.result({"outputs": written}, [views.file_table(output, written)])

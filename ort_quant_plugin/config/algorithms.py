@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ort_quant_plugin.config.parameters import Parameter
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ACTIVATION_ALGORITHMS", "WEIGHT_ALGORITHMS", "AlgorithmSpec", "Parameter"]
 
 _RELATIVE_SLACK = 1e-9
+_MOST_CANDIDATES = 100_000  # the operator refuses more
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ def _step_fits(parameters: Mapping[str, Any]) -> str | None:
     # 1.2 - 1.0 is a little less than 0.2 in binary.
     if step > (end - start) * (1 + _RELATIVE_SLACK):
         return f"search_step = {step} is larger than the search_range [{start}, {end}]"
+    # The operator counts in float32.
+    with np.errstate(all="ignore"):
+        candidates = (np.float32(end) - np.float32(start)) / np.float32(step)
+    if not candidates <= _MOST_CANDIDATES:
+        return (
+            f"search_step = {step} asks for {candidates:.0f} candidates in the search_range [{start}, {end}]; "
+            f"expected at most {_MOST_CANDIDATES}"
+        )
     return None
 
 
@@ -81,7 +92,12 @@ _IFMR = AlgorithmSpec(
             lambda v: 0 < v[0] < v[1],
         ),
         Parameter(
-            "search_step", "float", 0.01, "in (0, end - start]", "Step between the factors tried.", lambda v: v > 0
+            "search_step",
+            "float",
+            0.01,
+            f"in (0, end - start], at most {_MOST_CANDIDATES} steps",
+            "Step between the factors tried.",
+            lambda v: v > 0,
         ),
     ),
     check=_step_fits,

@@ -25,6 +25,7 @@ def default_config(
     activation_offset: bool = True,
     algo: str = "ifmr",
     algorithms: Algorithms | None = None,
+    weight_algorithms: Algorithms | None = None,
 ) -> QuantConfig:
     """Quantize every layer that can be, with AMCT's defaults.
 
@@ -38,11 +39,12 @@ def default_config(
         activation_offset: Asymmetric activations.
         algo: Activation algorithm, with its default parameters.
         algorithms: Activation algorithms beside the built-in ones.
+        weight_algorithms: Weight algorithms beside the built-in ones.
 
     Raises:
         ConfigError: A name is unknown, repeated or not quantizable, or nothing is left to quantize.
     """
-    builder = ConfigBuilder(layers, "default configuration", algorithms)
+    builder = ConfigBuilder(layers, "default configuration", algorithms, weight_algorithms)
     refuse_empty(layers)
     skipped = skipped_layers(builder, tuple(skip_layers), tuple(skip_layer_types))
     document: dict[str, Any] = {"batch_num": batch_num, "activation_offset": activation_offset}

@@ -24,7 +24,11 @@ _BEFORE_ACT_ALGO = ("max_percentile", "min_percentile", "search_range", "search_
 
 
 def read_config(
-    path: str | os.PathLike[str], layers: Mapping[str, LayerFacts], *, algorithms: Algorithms | None = None
+    path: str | os.PathLike[str],
+    layers: Mapping[str, LayerFacts],
+    *,
+    algorithms: Algorithms | None = None,
+    weight_algorithms: Algorithms | None = None,
 ) -> QuantConfig:
     """Read a JSON configuration. Missing keys get their defaults, missing layers stay float.
 
@@ -32,17 +36,22 @@ def read_config(
         path: The file.
         layers: Layers of the prepared model by name.
         algorithms: Activation algorithms beside the built-in ones.
+        weight_algorithms: Weight algorithms beside the built-in ones.
 
     Raises:
         ConfigError: The file is missing or no JSON (with line and column), a key is unknown, repeated, ill-typed
             or out of range, or a layer is unknown or cannot be quantized.
     """
     text = read_text(path, what="Configuration file", error=ConfigError, hint=_HINT)
-    return ConfigBuilder(layers, str(path), algorithms).build(_parse(text, str(path)))
+    return ConfigBuilder(layers, str(path), algorithms, weight_algorithms).build(_parse(text, str(path)))
 
 
 def load_config(
-    path: str | os.PathLike[str], layers: Mapping[str, LayerFacts], *, algorithms: Algorithms | None = None
+    path: str | os.PathLike[str],
+    layers: Mapping[str, LayerFacts],
+    *,
+    algorithms: Algorithms | None = None,
+    weight_algorithms: Algorithms | None = None,
 ) -> QuantConfig:
     """Read a configuration of either kind: JSON when the text starts with ``{``, else the simplified form.
 
@@ -53,7 +62,7 @@ def load_config(
 
     text = read_text(path, what="Configuration file", error=ConfigError, hint=_HINT)
     reader = read_config if text.lstrip().startswith("{") else read_simple_config
-    return reader(path, layers, algorithms=algorithms)
+    return reader(path, layers, algorithms=algorithms, weight_algorithms=weight_algorithms)
 
 
 def config_to_json(config: QuantConfig) -> str:

@@ -37,7 +37,11 @@ _ACT_MESSAGES = {"ifmr_quantize": "ifmr", "hfmg_quantize": "hfmg"}
 
 
 def read_simple_config(
-    path: str | os.PathLike[str], layers: Mapping[str, LayerFacts], *, algorithms: Algorithms | None = None
+    path: str | os.PathLike[str],
+    layers: Mapping[str, LayerFacts],
+    *,
+    algorithms: Algorithms | None = None,
+    weight_algorithms: Algorithms | None = None,
 ) -> QuantConfig:
     """Read a simplified configuration. Layers it skips are part of the result with ``quant_enable`` false.
 
@@ -46,6 +50,7 @@ def read_simple_config(
         layers: Layers of the prepared model by name.
         algorithms: Activation algorithms beside the built-in ones (the format cannot name them; they are only
             needed to tell their parameters from unknown ones).
+        weight_algorithms: Weight algorithms beside the built-in ones (as above).
 
     Raises:
         ConfigError: The file is missing or malformed (with line and column), a name is unknown, repeated or not
@@ -57,7 +62,7 @@ def read_simple_config(
         path, what="Configuration file", error=ConfigError, hint="Write one as docs/reference/config.md shows."
     )
     message = parse_text(text, CONFIG_SCHEMA, path=source, error=ConfigError)
-    builder = ConfigBuilder(layers, source, algorithms)
+    builder = ConfigBuilder(layers, source, algorithms, weight_algorithms)
     return builder.build(_Translation(message, builder, source).document())
 
 

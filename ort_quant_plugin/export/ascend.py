@@ -116,7 +116,7 @@ def _replace_saturated_relu6(model: ir.Model) -> None:
         if source is None or source.op_type != "AscendDequant" or target is None or target.op_type != "AscendQuant":
             continue
         scale = ONE / np.float32(target.attributes["scale"].as_float())
-        if (qmax - target.attributes["offset"].as_float()) * scale >= 6.0:
+        if np.float32(qmax - target.attributes["offset"].as_float()) * scale >= 6.0:
             continue
         relu = ir.node("Relu", [clip.inputs[0]], name=clip.name)
         relu.outputs[0].name, relu.outputs[0].type = clip.outputs[0].name, clip.outputs[0].type

@@ -57,13 +57,30 @@ class FakeQuantExporter:
             writer.precision_mode = numbers.precision_mode
             writer.quantize(node, numbers.layer.activation_index, name, numbers.activation, half=half)
             set_layer_constants(node, tail, numbers, weight_dtype=np.float32, bias_dtype=np.float32)
+            if half:
+                node.outputs[0].type = tail.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
             writer.dequantize(tail.outputs[0], numbers, half=half)
+        writer.precision_mode = "DEFAULT"
         for (name, index), params in plan.tensors.items():
             writer.quantize(nodes[name], index, f"{name}.{index}", params, half=False, restore=True)
-        return Exported(model, "_fakequant.external")
+        notes = []
+        if options.fake_quant_form == "onnx" and any(n.layer.dtype == "FLOAT16" for n in plan.layers.values()):
+            notes.append(
+                "ONNX Runtime merges the Casts around float16 layers of the plain-ONNX form; bits may differ "
+                "from the custom form there."
+            )
+        return Exported(model, "_fakequant.external", notes)
 
     def verify(self, path: Path, exported: Exported, plan: Plan, options: ExportOptions) -> None:
-        """Nothing to check: every layer of the plan is simulated by construction."""
+        """Load the file once: a model that cannot be loaded must not be handed out.
+
+        Raises:
+            ModelError: ONNX Runtime refuses it.
+        """
+        from ort_quant_plugin.ops.library import onnxruntime_module, open_session
+
+        level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
+        open_session(path, options.op_libraries, graph_optimization_level=level)
 
 
 def _refuse_precision_mode(plan: Plan) -> None:
@@ -105,8 +122,6 @@ class _CustomForm:
     def dequantize(self, value: ir.Value, numbers: LayerPlan, *, half: bool) -> None:
         """Multiply the integer accumulator back to real values."""
         chain = self._dequant_chain(value, numbers, half=half)
-        if half:
-            value.type = ir.TensorType(ir.DataType.FLOAT)
         self.editor.insert_after(value, chain, rename=f"{numbers.layer.name}_output0")
 
     def _domain(self, *, half: bool) -> str:

@@ -21,12 +21,13 @@ import numpy as np
 import onnx_ir as ir
 
 from ort_quant_plugin.dataflow import FUSED_OUTPUT_TYPES, activated_output, clip_bounds, next_quantized_layer, only_user
+from ort_quant_plugin.errors import NumericsError
 from ort_quant_plugin.export.base import Exported, ExportOptions
 from ort_quant_plugin.export.opset import raise_opset
 from ort_quant_plugin.export.surgery import GraphEditor
 from ort_quant_plugin.layers import Layer, find_layers
 from ort_quant_plugin.model import const_array
-from ort_quant_plugin.qparams import quantize_bias
+from ort_quant_plugin.qparams import FLT_EPSILON, quantize_bias
 from ort_quant_plugin.weights.base import channel_axis
 
 if TYPE_CHECKING:
@@ -70,12 +71,15 @@ def within_bounds(params: UnsignedParams, low: float, high: float) -> UnsignedPa
     lower, upper = params.range
     if lower >= low and upper <= high:
         return params
-    lower, upper = max(lower, low), min(upper, high)
+    # Zero must keep a code: bounds on one side of it are widened, and then the Clip stays.
+    lower, upper = max(lower, min(low, 0.0)), min(upper, max(high, 0.0))
     scale = np.float32((upper - lower) / _LEVELS)
-    zero_point = round(-lower / float(scale)) if scale > 0 else 0
-    while scale > 0 and (_LEVELS - zero_point) * scale > np.float32(upper):
-        scale = np.nextafter(scale, np.float32(0))
-    return UnsignedParams(scale, zero_point) if scale > 0 else params
+    if scale < FLT_EPSILON:
+        return params
+    zero_point = min(max(round(-lower / float(scale)), 0), _LEVELS)
+    if np.float32(_LEVELS - zero_point) * scale > np.float32(upper):
+        scale = np.nextafter(scale, np.float32(0))  # the last code would lie an ulp above the bound
+    return UnsignedParams(scale, zero_point)
 
 
 class QdqExporter:
@@ -101,6 +105,9 @@ class QdqExporter:
                 exported.stayed_float[name] = reason
         tensors = _tensor_params(table, plan, numbers)
         narrowed = _absorb_activations(tensors)
+        for name in [n for n in numbers if _bias_overflows(table[n], numbers[n], tensors)]:
+            del numbers[name]
+            exported.stayed_float[name] = "its bias does not fit into int32 with the scale its input has here"
         if narrowed:
             exported.notes.append(
                 f"{narrowed} activation ranges were narrowed to the bounds of the Relu or Clip in front of them."
@@ -113,11 +120,22 @@ class QdqExporter:
 
     def verify(self, path: Path, exported: Exported, plan: Plan, options: ExportOptions) -> None:
         """Load the file with all optimizations and report every layer that did not become an int8 kernel."""
-        from ort_quant_plugin.export.qdq_check import float_layers
+        from ort_quant_plugin.export.runtime_check import float_layers
 
         names = [name for name in plan.layers if name not in exported.stayed_float]
         for name, found in float_layers(path, names, options.op_libraries).items():
             exported.stayed_float[name] = f"ONNX Runtime computes it as {found} instead of an int8 kernel"
+
+
+def _bias_overflows(layer: Layer, numbers: LayerPlan, tensors: Mapping[ir.Value, UnsignedParams]) -> bool:
+    bias = const_array(layer.bias)
+    if bias is None or layer.bias_add is not None:
+        return False
+    try:
+        quantize_bias(bias, tensors[layer.activation].scale * numbers.scale_w, layer.name)
+    except NumericsError:
+        return True
+    return False
 
 
 def _matmul_add_to_gemm(model: ir.Model, plan: Plan) -> None:
@@ -125,8 +143,9 @@ def _matmul_add_to_gemm(model: ir.Model, plan: Plan) -> None:
 
     ONNX Runtime makes that Gemm itself, but before it looks for quantized operators, and in float.
     """
+    table = find_layers(model)
     for name in plan.layers:
-        layer = find_layers(model)[name]
+        layer = table[name]
         if layer.bias_add is None or layer.activation.shape is None or layer.activation.shape.rank() != 2:
             continue
         inputs = [*layer.node.inputs, layer.bias]
@@ -145,6 +164,19 @@ def _unsupported(layer: Layer, numbers: LayerPlan) -> str | None:
         return "ONNX Runtime's CPU has no int8 ConvTranspose"
     if layer.weight is not None and layer.weight_index == 0:
         return "ONNX Runtime's CPU has no int8 MatMul with its constant on the left"
+    if layer.op_type == "AveragePool":
+        return _unsupported_pool(layer.node)
+    return None
+
+
+def _unsupported_pool(node: ir.Node) -> str | None:
+    """What ONNX Runtime's QLinearAveragePool gets wrong (1.31.1)."""
+    dilations = node.attributes.get("dilations")
+    if dilations is not None and any(d != 1 for d in dilations.as_ints()):
+        return "ONNX Runtime's int8 AveragePool has no dilations"
+    flags = [node.attributes.get(name) for name in ("ceil_mode", "count_include_pad")]
+    if all(flag is not None and flag.as_int() for flag in flags):
+        return "ONNX Runtime's int8 AveragePool is wrong with both ceil_mode and count_include_pad"
     return None
 
 
@@ -281,7 +313,7 @@ class _QdqWriter:
         for node, index in readers:
             node.replace_input_with(index, dequant.outputs[0])
         if as_output:
-            dequant.outputs[0].name, value.name = name, f"{name}_output0"
+            dequant.outputs[0].name, value.name = name, self.editor.free_name(f"{name}_output0")
             for i, output in enumerate(graph.outputs):
                 if output is value:
                     graph.outputs[i] = dequant.outputs[0]

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 from ort_quant_plugin.errors import (
     ArgumentTypeError,
     ConfigError,
+    ModelError,
     OpLibraryError,
     RuntimeMissingError,
     UnsupportedError,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     import onnxruntime
@@ -30,9 +32,12 @@ __all__ = [
     "DOMAIN_FP16",
     "DOMAIN_INT8",
     "LIBRARY_NAME",
+    "first_line",
     "get_library_path",
     "onnxruntime_module",
+    "open_session",
     "register_custom_ops",
+    "register_op_library",
     "session_options",
 ]
 
@@ -137,6 +142,61 @@ def session_options(**attributes: object) -> onnxruntime.SessionOptions:
             raise ArgumentTypeError(msg, hint=hint, attribute=name, value=value) from error
     register_custom_ops(options)
     return options
+
+
+def open_session(
+    path: str | os.PathLike[str], op_libraries: Sequence[str] = (), **attributes: object
+) -> onnxruntime.InferenceSession:
+    """Load a model into ONNX Runtime's CPU provider with the custom ops registered.
+
+    Args:
+        path: The model.
+        op_libraries: Libraries of further custom operators.
+        attributes: Attributes of ``SessionOptions``, as in :func:`session_options`.
+
+    Raises:
+        OpLibraryError: A library is missing or refused.
+        ModelError: The file is missing, or ONNX Runtime refuses it (its reason is quoted).
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
+    options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
+    for name, value in attributes.items():
+        setattr(options, name, value)
+    # Sessions take turns here: a pool that spins while its session waits would take the cores from the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for library in op_libraries:
+        register_op_library(options, library)
+    try:
+        return onnxruntime_module().InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exception types are private to its binding
+        raise ModelError(
+            f"ONNX Runtime cannot load {os.fspath(path)!r}: {first_line(error)}",
+            hint="Check the file with 'ort-quant inspect'; pass --op-library for custom operators.",
+            path=str(path),
+        ) from error
+
+
+def register_op_library(options: onnxruntime.SessionOptions, library: str) -> None:
+    """Register somebody else's custom-op library.
+
+    Raises:
+        OpLibraryError: It is missing or refused.
+    """
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:  # as above
+        raise OpLibraryError(
+            f"ONNX Runtime refused the custom-op library {library!r}: {first_line(error)}",
+            hint="Check the path given with --op-library; ort-quant's own library is registered already.",
+            path=library,
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, on one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _check_runtime_version(version: str) -> None:

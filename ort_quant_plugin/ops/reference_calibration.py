@@ -1,6 +1,8 @@
 """The calibration ops in numpy: IFMR, HFMG, SearchN and the DMQ balancer, as AMCT's quantization library does them.
 
-Float32 values and scales; errors are summed in float64 (IFMR, SearchN) or in float32 one by one (HFMG).
+Float32 values and scales. Here IFMR's squared errors are taken and summed in float64; the op library sums them in
+float32 within blocks of 2048 values and in float64 across blocks. SearchN sums in float64 and HFMG in float32 one by
+one, here as there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["dmq_balancer", "hfmg", "hfmg_histogram", "ifmr", "search_n"]
 
 _EPSILON = np.float32(np.finfo(np.float32).eps)
+_DOUBLE_EPSILON = np.float32(np.finfo(np.float64).eps)  # HFMG's least scale; a power of two, exact in float32
 
 
 # --- IFMR ---------------------------------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ def ifmr(
     ratios = start + np.arange(int((end - start) / step + np.float32(1)), dtype=np.float32) * step
     best_loss, best_scale = np.inf, np.float32(np.nan)
     for upper in ratios * base:
-        scale = _sanitise((upper - lower) / levels)
+        scale = _sanitise((upper - lower) / levels, _EPSILON)
         restored = _round_half_away(np.clip(data, lower, upper) / scale) * scale
         loss = float(np.sum((restored.astype(np.float64) - data) ** 2))
         if loss < best_loss:
@@ -98,9 +101,9 @@ def _round_half_away(x: ArrayLike) -> Floats:
     return rounded
 
 
-def _sanitise(scale: np.float32) -> np.float32:
+def _sanitise(scale: np.float32, smallest: np.float32) -> np.float32:
     one: np.float32 = np.float32(1)
-    if scale < _EPSILON:
+    if scale < smallest:
         return one
     if not np.isfinite(scale) or one / scale < _EPSILON:
         msg = f"The values give the scale {scale}, expected at most 1/FLT_EPSILON (8388608)."
@@ -118,6 +121,9 @@ def hfmg(
 
     Positions of bins left of a candidate range are negative; AMCT wraps them around (unsigned indices), which makes
     values clipped at the low side cost nothing. Scales therefore differ from AMCT's by up to some percent.
+
+    A scale below float64's epsilon becomes 1 (in IFMR: float32's). As in AMCT, bins narrower than float32's epsilon all
+    count in the middle bin and cost nothing, so for data that narrow the bins right of the middle win.
 
     Args:
         batches: Arrays of finite values.
@@ -252,10 +258,10 @@ def _params(low: np.float32, high: np.float32, num_bits: int, *, asymmetric: boo
     half, one = np.float32(2 ** (num_bits - 1)), np.float32(1)
     low, high = min(low, np.float32(0)), max(high, np.float32(0))
     if asymmetric:
-        scale = _sanitise((high - low) / (half + half - one))
+        scale = _sanitise((high - low) / (half + half - one), _DOUBLE_EPSILON)
         return scale, int(-half - _round_half_away(low / scale))
     magnitude, levels = (high, half - one) if high > -low else (-low, half)
-    return _sanitise(magnitude / levels), 0
+    return _sanitise(magnitude / levels, _DOUBLE_EPSILON), 0
 
 
 # --- shift_bit search and balancing ---------------------------------------------------------------------------------

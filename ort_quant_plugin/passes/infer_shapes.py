@@ -21,6 +21,19 @@ __all__ = ["InferShapes", "infer_shapes"]
 
 _MEANINGLESS = frozenset({"", "?", "*", "None", "-1"})
 
+_MAKE_CONTAINERS = frozenset(
+    {
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceInsert",
+        "SequenceErase",
+        "SplitToSequence",
+        "SequenceMap",
+        "Optional",
+    }
+)
+_PASS_CONTAINERS = frozenset({"Identity", "If", "Loop", "OptionalGetElement"})
+
 
 class InferShapes:
     """Infers types and shapes; a failure is reported and leaves the model as it was."""
@@ -59,10 +72,22 @@ def infer_shapes(model: ir.Model) -> str | None:
     logger.addHandler(handler)
     try:
         ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        _forget_containers(model.graph)
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
     return handler.failure
+
+
+def _forget_containers(graph: ir.Graph) -> None:
+    """onnx_ir writes sequences and optionals down as tensors; leave their type open instead."""
+    containers: set[ir.Value | None] = set()
+    for node in graph:
+        if node.op_type in _MAKE_CONTAINERS or (node.op_type in _PASS_CONTAINERS and containers & set(node.inputs)):
+            containers |= set(node.outputs)
+    for value in containers:
+        if value is not None and not value.is_graph_output():
+            value.type, value.shape = None, None
 
 
 def _forget_generated(graph: ir.Graph) -> None:

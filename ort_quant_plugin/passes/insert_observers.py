@@ -82,6 +82,7 @@ def insert_observers(
 
     The node is called ``<first key>_<method>_op`` (AMCT: ``<layer>_ifmr_op``).
     """
+    taken = {str(node.name) for node in model.graph} | {str(v.name) for node in model.graph for v in node.outputs}
     groups: dict[tuple[int, str], list[Observation]] = {}
     for observation in observations:
         groups.setdefault((id(observation.value), repr(observation.activation)), []).append(observation)
@@ -95,6 +96,9 @@ def insert_observers(
         if "fakequant_precision_mode" in attributes:
             attributes["fakequant_precision_mode"] = precision_mode
         name = f"{first.key}_{first.activation.algo}_op"
+        while name in taken or f"{name}.output0" in taken:
+            name += "_"
+        taken.add(name)
         node = ir.node(spec.op_type, [first.value], attributes, domain=spec.domain, name=name)
         node.metadata_props[OBSERVER_META] = "1"
         node.outputs[0].name = f"{name}.output0"
@@ -124,8 +128,7 @@ def remove_observers(model: ir.Model) -> list[ir.Node]:
         if OBSERVER_META in node.metadata_props
         or (node.op_type in OBSERVER_TYPES and node.domain in {"amct.customop", "ort_quant"})
     ]
-    for node in found:
-        model.graph.remove(node, safe=False)
+    model.graph.remove(found, safe=True)  # safe: the observed values forget their readers
     for domain in {node.domain for node in found}:
         if not any(node.domain == domain for node in model.graph.all_nodes()):
             model.opset_imports.pop(domain, None)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from ort_quant_plugin.errors import PluginError
-from ort_quant_plugin.plugins import builtin, hookspecs, kinds
+from ort_quant_plugin.plugins import algorithms, builtin, hookspecs, kinds
 from ort_quant_plugin.plugins.blame import blame, has_owner
 from ort_quant_plugin.plugins.kinds import ReportSection
 from ort_quant_plugin.plugins.loading import builtin_owner, find_entry_points, trace_hooks
@@ -250,10 +250,11 @@ class PluginManager:
 
     def algorithms(self) -> dict[str, AlgorithmSpec]:
         """Every legal ``act_algo`` with its parameters, as the configuration readers take them."""
-        from ort_quant_plugin.config.algorithms import ACTIVATION_ALGORITHMS, AlgorithmSpec
+        return algorithms.activation_algorithms(self.methods())
 
-        added = {m.name: AlgorithmSpec(m.name, m.summary, tuple(m.parameters)) for m in self.methods().values()}
-        return {**added, **ACTIVATION_ALGORITHMS}
+    def weight_algorithms(self) -> dict[str, AlgorithmSpec]:
+        """Every legal ``wts_algo`` that plugins add, as the configuration readers take them."""
+        return algorithms.weight_algorithms(self.weight_quantizers())
 
     def pipeline(self, config: QuantConfig | None = None) -> Pipeline:
         """A fresh pipeline of all registered passes, as changed by ``ort_quant_modify_pipeline``.

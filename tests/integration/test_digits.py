@@ -313,11 +313,14 @@ def test_edited_records(tmp_path, feed, edit, match):
 def test_record_of_another_model(tmp_path, quantized, build):
     text = '<ir_version: 8, opset_import: ["": 13]>\ng (float[N,4] x) => (float[N,2] y) { [fc2] y = Gemm(x, w) }'
     write_model(build(text, w=np.ones((4, 2), np.float32)), tmp_path / "m.onnx")
+    config, modified = str(tmp_path / "c.json"), str(tmp_path / "modified.onnx")
+    oq.create_quant_config(config, str(tmp_path / "m.onnx"))
+    oq.quantize_model(config, str(tmp_path / "m.onnx"), modified, str(tmp_path / "r.txt"))
     refused(
         RecordError,
-        "fc2|does not",
+        "stem_conv",
         tmp_path,
-        lambda: oq.save_model(str(tmp_path / "m.onnx"), str(quantized.record), str(tmp_path / "out" / "d")),
+        lambda: oq.save_model(modified, str(quantized.record), str(tmp_path / "out" / "d")),
     )
 
 
@@ -360,3 +363,70 @@ def test_record_without_output_ranges_holds_amct_entries_only(tmp_path):
     oq.create_quant_config(paths["c"], str(demo_model_path()))
     oq.quantize_model(paths["c"], str(demo_model_path()), paths["m"], paths["r"], observe_outputs=False)
     assert not [key for key in Record.read(paths["r"]) if ":" in key]
+
+
+def test_outputs_that_are_inputs(tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(demo_model_path().read_bytes())
+    content = model.read_bytes()
+    for call in (
+        lambda: oq.create_quant_config(str(model), str(model)),
+        lambda: oq.quantize_model("c.json", str(model), str(model), str(tmp_path / "r")),
+        lambda: oq.quantize_model("c.json", str(model), str(tmp_path / "x"), str(tmp_path / "x")),
+        lambda: oq.prepare_model(model, model, force=True),
+    ):
+        with pytest.raises(OutputError, match="is also an input|named for two outputs"):
+            call()
+    assert model.read_bytes() == content
+
+
+def test_saving_from_the_float_model(tmp_path, quantized):
+    """Its BatchNormalization is not fused, the recorded scales are those of fused weights."""
+    refused(
+        ModelError,
+        "no calibration nodes",
+        tmp_path,
+        lambda: oq.save_model(str(demo_model_path()), str(quantized.record), str(tmp_path / "out" / "d")),
+    )
+
+
+def test_ranges_do_not_depend_on_the_targets(quantized, digits, tmp_path):
+    """Observing more tensors must not change what ONNX Runtime computes."""
+    report = oq.quantize(
+        demo_model_path(),
+        digits.calibration,
+        tmp_path / "f",
+        batch_size=32,
+        targets=["fake_quant"],
+        progress=False,
+    )
+    few, all_ = Record.read(report.record), Record.read(quantized.record)
+    assert {k: (e.scale_d, e.offset_d) for k, e in few.items()} == {
+        k: (e.scale_d, e.offset_d) for k, e in all_.items() if k in few
+    }
+
+
+def test_tensor_quantization_of_a_constant(build, tmp_path):
+    text = '<ir_version: 8, opset_import: ["": 13]>\ng (float[N,4] x) => (float[] y) { [fc] t = Gemm(x, w) [a] y = Add(t, k) }'
+    model = build(text, w=np.ones((4, 2), np.float32), k=np.ones((1, 2), np.float32))
+    write_model(model, tmp_path / "m.onnx")
+    (tmp_path / "t.cfg").write_text('tensor_quantize { layer_name: "a" input_index: 1 }')
+    data = np.ones((4, 4), np.float32)
+    refused(
+        ConfigError,
+        "input 1 of 'a' cannot be quantized: it is a constant",
+        tmp_path,
+        quantize(tmp_path, tmp_path / "m.onnx", data, config=tmp_path / "t.cfg"),
+    )
+
+
+def test_sequences_pass_through(build, tmp_path, run_model, cosine):
+    text = """<ir_version: 8, opset_import: ["": 13]>
+    g (float[N,2,4,4] x) => (float[] y) {
+        [c] a = Conv(x, w) [s] s = SequenceConstruct(a, a) [k] y = ConcatFromSequence <axis=0>(s) }"""
+    write_model(build(text, w=np.ones((2, 2, 1, 1), np.float32)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).normal(size=(4, 2, 4, 4)).astype(np.float32)
+    report = oq.quantize(tmp_path / "m.onnx", data, tmp_path / "out", batch_size=4, progress=False)
+    for target in ("fake_quant", "qdq"):
+        actual = run_model(report.outputs[target], {"x": data})["y"]
+        assert cosine(actual, run_model(tmp_path / "m.onnx", {"x": data})["y"]) > 0.999

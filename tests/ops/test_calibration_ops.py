@@ -75,6 +75,14 @@ def test_search_attributes_are_used(make_session, record_file):
     assert scale[0] == want
 
 
+@pytest.mark.parametrize(("start", "end", "step"), [(0.7, 0.9, 0.2), (0.2, 1.2, 1.0), (0.7, 1.3, 0.6)])
+def test_a_step_as_long_as_the_range(make_session, record_file, start, end, step):
+    """Legal although 0.9 − 0.7 is less than 0.2 in float32."""
+    graph = calibration_graph(record_file("conv"), start_ratio=start, end_ratio=end, step=step)
+    (scale,) = make_session(graph).run(["s"], {"x": samples(500)})
+    assert scale[0] == reference.ifmr(samples(500), search_range=(start, end), search_step=step)[0]
+
+
 def test_bins_are_used(make_session, record_file):
     session = make_session(calibration_graph(record_file("conv"), op="HFMG", nbins=1024))
     (scale,) = session.run(["s"], {"x": samples(9999)})
@@ -148,6 +156,40 @@ def test_non_finite_data_is_refused_and_does_not_count(make_session, record_file
 def test_absurd_magnitude_is_refused(make_session, record_file):
     with pytest.raises(Exception, match=r"cannot be calibrated: its values give the scale .* expected at most 1/FLT"):
         make_session(calibration_graph(record_file("conv"))).run(None, {"x": np.array([1e12, -1e12], F32)})
+
+
+def test_range_beyond_float32_names_the_layer_and_does_not_count(make_session, record_file):
+    path = record_file("conv")
+    session = make_session(calibration_graph(path, op="HFMG", batch_num=2))
+    session.run(None, {"x": samples(100)})
+    with pytest.raises(Exception, match="HFMG node 'node_s': layer 'conv'") as caught:
+        session.run(None, {"x": np.array([-3e38, 3e38], F32)})
+    assert "layer 'conv' (tensor 'x') cannot be calibrated: its values span from -3" in str(caught.value)
+    (scale,) = session.run(["s"], {"x": samples(100, 1)})
+    assert scale[0] == reference.hfmg([samples(100), samples(100, 1)])[0]
+
+
+@pytest.mark.parametrize(
+    ("op", "with_offset", "want"),
+    [
+        ("IFMR", 0, (1.0, 0)),
+        ("IFMR", 1, (1.0, -128)),
+        ("HFMG", 0, (pytest.approx(1e-5 / 127, rel=1e-5), 0)),
+        # 4096 bins this narrow all count in the middle one; the first candidate, right of the middle, costs nothing.
+        ("HFMG", 1, (pytest.approx(1e-5 / 255, rel=1e-5), -128)),
+    ],
+)
+def test_narrow_data(make_session, record_file, op, with_offset, want):
+    """Scales below float32's epsilon become 1 in IFMR; HFMG goes down to float64's."""
+    from ort_quant_plugin.record import Record
+
+    path = record_file("conv")
+    x = np.linspace(-1e-5, 1e-5, 1001, dtype=F32)
+    (scale,) = make_session(calibration_graph(path, op=op, with_offset=with_offset)).run(["s"], {"x": x})
+    assert written(path) == want
+    assert Record.read(path)["conv"].scale_d == scale[0]
+    oracle = reference.ifmr if op == "IFMR" else lambda data, **options: reference.hfmg([data], **options)
+    assert (scale[0], written(path)[1]) == oracle(x, asymmetric=bool(with_offset))
 
 
 @pytest.mark.parametrize("op", ["IFMR", "HFMG"])
@@ -241,6 +283,7 @@ def test_dump_folder_missing(make_session, record_file, tmp_path):
         ({"start_ratio": -0.5}, "attribute 'start_ratio' is -0.5"),
         ({"step": 0.0}, "attribute 'step' is 0, expected 0 < step"),
         ({"step": 1e-9}, "at most 100000 steps"),
+        ({"step": 0.60001}, "attribute 'step' is 0.60001, expected 0 < step <= end_ratio − start_ratio (0.6"),
         ({"input_stamp": "weight"}, "attribute 'input_stamp' is \"weight\", expected data or initial_h"),
         ({"need_dump": 1}, "attribute 'dump_dir' is missing"),
         ({"op": "HFMG", "nbins": 0}, "attribute 'nbins' is 0"),

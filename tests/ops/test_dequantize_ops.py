@@ -26,7 +26,7 @@ def accumulators(shape, seed=0):
     return np.random.default_rng(seed).integers(-(2**20), 2**20, shape).astype(F32)
 
 
-@pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 7, 9), (2, 7, 3, 5), (2, 7, 3, 2, 2), (1, 7, 64, 65), (0, 7, 2)])
+@pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 7, 9), (2, 7, 3, 5), (2, 7, 3, 2, 2), (1, 7, 64, 65), (0, 7), (0, 7, 2), (2, 7, 0)])
 @pytest.mark.parametrize("shifted", [False, True])
 def test_per_channel(run_op, isa, shape, shifted):
     x = accumulators(shape)
@@ -40,6 +40,12 @@ def test_one_scale_for_the_tensor(run_op, shape):
     x = accumulators(shape)
     (y,) = run_op(graph(len(shape)), {"x": x, "d": packed(0.25)})
     np.testing.assert_array_equal(y, x * F32(0.25))
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (0,), (2, 0, 3)])
+def test_empty_tensors_stay_empty(run_op, shape):
+    (y,) = run_op(graph(len(shape)), {"x": np.zeros(shape, F32), "d": packed(1.0)})
+    assert y.shape == shape
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((2, 9, 7), -1), ((2, 9, 7), 2), ((7, 3), 0), ((2, 3, 4, 7), -1)])
@@ -93,7 +99,9 @@ def test_types_and_modes(run_op, isa, domain, x_dtype, y_dtype, channels, mode):
     ("shape", "d", "message"),
     [
         ((2, 7, 3), packed([1, 2]), "input 'deq_scale' has 2 values, expected 1 or 7, the size of axis 1 of x [2,7,3]"),
-        ((2, 7, 3), packed(np.ones(0)), "input 'deq_scale' has 0 values, expected 1 or 7"),
+        ((2, 7, 3), packed(np.ones(0)), "input 'deq_scale' has 0 values, expected 1 or one per channel of x [2,7,3]"),
+        ((2, 0), packed(np.ones(0)), "input 'deq_scale' has 0 values, expected 1 or one per channel of x [2,0]"),
+        ((2, 0, 3), packed(np.ones(0)), "input 'deq_scale' has 0 values, expected 1 or one per channel of x [2,0,3]"),
         ((2, 2, 3), packed([1, np.nan]), "holds the scale nan in channel 1, expected a finite number"),
         ((2, 2, 3), packed([1, np.inf]), "holds the scale inf in channel 1"),
         ((2, 2, 3), packed([1, 1], [0, 17]), "holds the shift 17 in channel 1, expected an integer in [0, 16]"),
@@ -133,6 +141,8 @@ def test_legacy_dequant(run_op, clip_mode):
         ([-1], [1], "", "input 'shift' holds -1"),
         ([np.nan], [1], "", "input 'shift' holds nan"),
         ([0, 0], np.ones(5), "", "input 'shift' has 2 values, expected 1 or 5"),
+        ([], [1], "", "input 'shift' has 0 values, expected 1"),
+        ([], [], "", "input 'deq_scale' has 0 values, expected 1 or one per channel of x [2,5,3]"),
         ([0], [1], "<clip_mode: int = 8>", "attribute 'clip_mode' is 8, expected 16 or 32"),
     ],
 )

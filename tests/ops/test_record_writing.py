@@ -74,6 +74,25 @@ def test_names_that_text_proto_escapes(make_session, record_file, name):
         assert "scale_d" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("keys", "layer", "filled"),
+    [
+        (["conv"], "conv  ", "conv"),  # AMCT's kernels drop trailing blanks
+        (["conv  "], "conv  ", "conv  "),
+        (["conv", "conv  "], "conv  ", "conv  "),
+        (["conv  ", "conv"], "conv", "conv"),
+    ],
+)
+def test_trailing_blanks(make_session, record_file, entry, keys, layer, filled):
+    path = record_file(*keys)
+    make_session(many_nodes(path, [layer])).run(None, {"x": np.ones(3, np.float32)})
+    text = path.read_text()
+    assert text.count("scale_d") == 1
+    assert f'key: "{filled}"\n  value {{\n    scale_d' in text
+    for key in set(keys) - {filled}:
+        assert entry(key) in text
+
+
 def test_the_record_reader_reads_the_result(make_session, record_file):
     from ort_quant_plugin.record import Record
 

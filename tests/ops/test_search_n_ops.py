@@ -83,8 +83,28 @@ def test_bad_inputs_are_refused(run_op, record_file, values, message):
 
 
 def test_v2_without_any_scale(run_op, record_file):
-    with pytest.raises(Exception, match="scale_d was not known in any run"):
+    with pytest.raises(Exception, match="no run had values and a known scale_d"):
         run_op(search_graph(record_file("conv"), "SearchNv2"), feeds(ROWS, 0.0))
+
+
+@pytest.mark.parametrize("op", ["SearchN", "SearchNv2"])
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (3, 4)])
+def test_no_weight_scales(run_op, record_file, op, shape):
+    with pytest.raises(Exception, match=f"{op} node 'node_none': input 'scale_w' has 0 values, expected 1 or one per"):
+        run_op(search_graph(record_file("conv"), op), feeds(np.ones(shape, F32), 1.0, []))
+
+
+@pytest.mark.parametrize("op", ["SearchN", "SearchNv2"])
+@pytest.mark.parametrize(("shape", "scale_w"), [((0, 5), [1]), ((3, 0), [1, 1, 1]), ((0, 0), [1])])
+def test_empty_feature_maps(make_session, record_file, op, shape, scale_w):
+    path = record_file("conv")
+    empty = feeds(np.ones(shape, F32), 1.0, scale_w)
+    with pytest.raises(Exception, match=f"{op} node 'node_none': no run had values and a known scale_d"):
+        make_session(search_graph(path, op)).run(None, empty)
+    session = make_session(search_graph(path, op, batch_num=2))
+    session.run(None, empty)
+    session.run(None, feeds(ROWS, 1.0, [1, 1, 1]))
+    assert field(path, "shift_bit") == ["1", "2", "8"]
 
 
 def test_fed_by_ifmr(run_op, record_file):
@@ -130,6 +150,13 @@ def test_dmq_overwrites(make_session, record_file):
         session.run(None, {"a": ACTIVATION * factor, "w": WEIGHT})
     got = [F32(v) for v in field(path, "tensor_balance_factor")]
     np.testing.assert_allclose(got, reference.dmq_balancer(ACTIVATION * 4, WEIGHT), rtol=2e-7)
+
+
+def test_dmq_key_with_trailing_blanks(make_session, record_file, entry):
+    path = record_file("conv", "conv  ")
+    make_session(dmq_graph(path), rename={"conv": "conv  "}).run(None, {"a": ACTIVATION, "w": WEIGHT})
+    assert path.read_text().startswith(entry("conv"))
+    assert len(field(path, "tensor_balance_factor")) == 4
 
 
 @pytest.mark.parametrize(

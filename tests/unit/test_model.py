@@ -65,7 +65,7 @@ def test_truncated_file(model, tmp_path):
 
 def test_external_data_is_one_file_per_tensor(model, tmp_path):
     path, data = write_model(model, tmp_path / "m.onnx", external_suffix="_deploy.external", force_external=True)
-    assert data.name == "w_deploy.external"
+    assert data.name == "m_w_deploy.external"
     np.testing.assert_array_equal(const_array(read_model(path).graph.initializers["w"]), W)
 
 
@@ -163,3 +163,45 @@ def test_refuse_existing(tmp_path):
     with pytest.raises(OutputError, match="exists already") as caught:
         refuse_existing([file], force=False)
     assert "--force" in caught.value.hint
+
+
+def test_an_input_is_never_overwritten(tmp_path):
+    file = tmp_path / "a"
+    file.touch()
+    with pytest.raises(OutputError, match="is also an input"):
+        refuse_existing([tmp_path / "x" / ".." / "a"], inputs=[file, None], force=True)
+
+
+def test_two_outputs_cannot_be_one_file(tmp_path):
+    with pytest.raises(OutputError, match="named for two outputs"):
+        refuse_existing([tmp_path / "a", tmp_path / "a"], force=True)
+
+
+def test_models_in_one_folder_do_not_share_external_files(build, tmp_path):
+    first = build(TEXT.replace("N,4] y", "N,400] y"), w=W)
+    second = build(TEXT.replace("N,4] y", "N,400] y"), w=-W)
+    write_model(first, tmp_path / "first.onnx", force_external=True)
+    write_model(second, tmp_path / "second.onnx", force_external=True)
+    np.testing.assert_array_equal(const_array(read_model(tmp_path / "first.onnx").graph.initializers["w"]), W)
+
+
+def test_modes_are_amct_s(model, tmp_path):
+    old = os.umask(0o022)
+    try:
+        files = write_model(model, tmp_path / "new" / "m.onnx", force_external=True)
+    finally:
+        os.umask(old)
+    assert {oct(f.stat().st_mode & 0o777) for f in files} == {"0o640"}
+    assert oct((tmp_path / "new").stat().st_mode & 0o777) == "0o750"
+
+
+def test_sparse_constants_are_refused_by_name(model, tmp_path):
+    import onnx
+
+    proto = ir.to_proto(model)
+    values = onnx.TensorProto(name="s", data_type=1, dims=[1], float_data=[1.0])
+    indices = onnx.TensorProto(data_type=7, dims=[1], int64_data=[0])
+    proto.graph.sparse_initializer.append(onnx.SparseTensorProto(values=values, indices=indices, dims=[4]))
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedError, match="'s' in sparse form"):
+        read_model(tmp_path / "m.onnx")

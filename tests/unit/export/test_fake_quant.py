@@ -144,3 +144,13 @@ def test_forced_float16_quantization_reaches_the_operators(small, calibrate, tmp
     assert {n.attributes["fakequant_precision_mode"].as_string() for n in ours} == {"FORCE_FP16_QUANT"}
     with pytest.raises(UnsupportedError, match="standard operators cannot express"):
         made.export("fake_quant", fake_quant_form="onnx")
+
+
+@pytest.mark.parametrize("form", ["custom", "onnx"])
+def test_float16_matmul_with_bias(build, calibrate, run_model, cosine, form):
+    text = HEADER + "g (float16[N,5,6] x) => (float16[] y) { [mm] t = MatMul(x, w) [add] y = Add(t, b) }"
+    weight, bias = RNG.normal(size=(6, 4)).astype(np.float16), RNG.normal(size=4).astype(np.float16)
+    made = calibrate(build(text, w=weight, b=bias), {"x": RNG.normal(size=(9, 5, 6)).astype(np.float16)})
+    path, _, exported = made.export("fake_quant", fake_quant_form=form)
+    assert cosine(run_model(path, made.feeds)["y"], run_model(made.float_model, made.feeds)["y"]) > 0.999
+    assert bool(exported.notes) == (form == "onnx")

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin.export.qdq import UnsignedParams, within_bounds
-from ort_quant_plugin.export.qdq_check import executed_operators
+from ort_quant_plugin.export.runtime_check import executed_operators
 from ort_quant_plugin.model import const_array
 from ort_quant_plugin.qparams import QuantParams
 
@@ -42,6 +42,15 @@ def test_unsigned_form_is_the_same_mapping():
 )
 def test_within_bounds(params, bounds, expected):
     assert within_bounds(params, *bounds) == expected
+
+
+@pytest.mark.parametrize("bounds", [(-2.0, -0.1), (0.1, 0.6), (0.0, 0.0), (-np.inf, -5.0), (1e-30, 2e-30)])
+@pytest.mark.parametrize("zero_point", [0, 100, 255])
+def test_bounds_on_one_side_of_zero_leave_a_legal_mapping(bounds, zero_point):
+    """Once an endless loop, or a zero point outside of uint8."""
+    params = within_bounds(UnsignedParams(np.float32(0.02), zero_point), *bounds)
+    assert 0 <= params.zero_point <= 255
+    assert params.scale > 0
 
 
 def test_narrowed_to_six_the_last_code_is_not_above_six():
@@ -220,3 +229,63 @@ def test_numbers_follow_the_record(small_calibrated):
     np.testing.assert_array_equal(const_array(model.graph.initializers["conv1.weight.int"]), first.integers)
     np.testing.assert_array_equal(const_array(model.graph.initializers["conv1.bias.int"]), first.bias)
     assert isinstance(model, ir.Model)
+
+
+def test_names_of_the_user_are_never_taken(build, calibrate, run_model, cosine):
+    """A parameter called ``x.scale`` once became the activation scale of x."""
+    text = (
+        HEADER
+        + """g (float[N,4,6,6] x) => (float[] y, float[] z) {
+        [mul] z = Mul(x, k) [conv] y = Conv(x, w) }"""
+    )
+    model = build(text, k=np.float32(3), w=normal(4, 4, 1, 1))
+    for old, new in (("k", "x.scale"), ("w", "conv.weight.scale")):
+        value = model.graph.initializers.pop(old)
+        value.name = value.const_value.name = new
+        model.graph.register_initializer(value)
+    next(n for n in model.graph if n.name == "mul").name = "conv.quant"
+    made = calibrate(model, {"x": normal(4, 4, 6, 6)})
+    expected = run_model(made.float_model, made.feeds)
+    for target, options in (("qdq", {}), ("fake_quant", {}), ("fake_quant", {"fake_quant_form": "onnx"})):
+        path, _, _ = made.export(target, **options)
+        for name, value in run_model(path, made.feeds).items():
+            assert cosine(value, expected[name]) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [("dilations=[2,2]", "no dilations"), ("ceil_mode=1, count_include_pad=1, pads=[1,1,0,1]", "ceil_mode")],
+)
+def test_average_pools_that_onnxruntime_gets_wrong_stay_float(build, calibrate, attributes, reason):
+    text = f"""<ir_version: 9, opset_import: ["": 19]>
+    g (float[N,4,9,9] x) => (float[] y) {{ [p] y = AveragePool <kernel_shape=[3,3], strides=[2,2], {attributes}>(x) }}"""
+    made = calibrate(build(text), {"x": normal(4, 4, 9, 9)})
+    _, _, exported = made.export("qdq")
+    assert reason in exported.stayed_float["p"]
+
+
+def test_a_bias_that_overflows_only_here_keeps_its_layer_float(build, calibrate):
+    """The range behind the Clip is narrowed from 0.06 to 0.02, so the bias needs three times the codes."""
+    text = (
+        HEADER
+        + """g (float[N,1,2,2] x) => (float[] y) {
+        [a] a = Conv(x, wa) [clip] c = Clip(a, lo, hi) [b] y = Conv(c, wb, bb) }"""
+    )
+    one = np.ones((1, 1, 1, 1), np.float32)
+    model = build(text, wa=one, lo=np.float32(0), hi=np.float32(0.02), wb=one * 1e-3, bb=np.float32([0.0]))
+    made = calibrate(model, {"x": np.linspace(0, 1, 64, dtype=np.float32).reshape(16, 1, 2, 2)})
+    text = made.record.read_text()
+    start = text.index("scale_d: ", text.index('key: "b"'))
+    old = text[start : text.index("\n", start)]
+    made.record.write_text(text[:start] + text[start:].replace(old, "scale_d: 0.5", 1))
+    calibrated, plan = made.plan()
+    bias = next(n for n in calibrated.graph if n.name == "b").inputs[2]
+    deq = float(plan.layers["b"].deq_scale[0])
+    bias.const_value = ir.tensor(np.float32([deq * 2.0**30]), name=bias.name)
+    from ort_quant_plugin.export import BUILTIN_EXPORTERS, ExportOptions, build_plan, write_targets
+    from ort_quant_plugin.record import Record
+
+    plan = build_plan(calibrated, Record.read(made.record))
+    _, results = write_targets(calibrated, plan, made.folder / "n", BUILTIN_EXPORTERS, ExportOptions())
+    assert "int32" in results["qdq"].stayed_float["b"]
+    assert results["fake_quant"].stayed_float == {}
