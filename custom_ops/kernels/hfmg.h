@@ -3,8 +3,8 @@
 // Each source bin is taken as uniformly filled; a candidate range [left, right] of bins is cut into 2^b destination
 // bins of width dw, and the loss is the integral of the squared distance to the centre of the nearest one.
 //
-// As in AMCT, source bins narrower than FLT_EPSILON all count in the middle bin and dw < FLT_EPSILON means loss 0, so for
-// data that narrow the first candidate wins: the bins right of the middle.
+// As in AMCT, all values count in the middle bin if bins are narrower than FLT_EPSILON, and dw < FLT_EPSILON means
+// loss 0. So for data that narrow the first candidate wins: the bins right of the middle.
 #pragma once
 
 #include <cstddef>

@@ -80,8 +80,8 @@ struct KernelTable {
   void (*widen)(const Half*, float*, std::size_t);
   ScanResult (*scan)(const float*, std::size_t);
 
-  // Adds Σ (x̂ − x)² of each candidate to `loss`. Values must be finite. Within a block of 2048 values the squared errors
-  // are summed in float32 (in 16 lanes, then the lanes pairwise), across blocks in float64.
+  // Adds Σ (x̂ − x)² of each candidate to `loss`. Values must be finite. Squared errors are summed in float32 within a
+  // block of 2048 values (in 16 lanes, then the lanes pairwise) and in float64 across blocks.
   void (*add_candidate_losses)(const float*, std::size_t, const CandidateGrid&, double* loss);
 };
 

@@ -66,7 +66,7 @@ IfmrMethod::IfmrMethod(const KernelInfo& info, const CalibrationSettings& settin
   }
   constexpr float kMostCandidates = 100000;
   const float width = params_.end - params_.start;
-  // What rounding start, end, step and the difference to float32 can take away at most: 0.9 − 0.7 is less than 0.2 there.
+  // What rounding start, end and step to float32 can take away at most: 0.9 − 0.7 is less than 0.2 there.
   const float rounding = 2 * FLT_EPSILON * params_.end;
   if (!(params_.step > 0 && params_.step <= width + rounding && width / params_.step <= kMostCandidates)) {
     refuse_attribute("step", to_text(params_.step),

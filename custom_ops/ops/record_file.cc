@@ -119,8 +119,8 @@ bool same_file(int descriptor, const std::string& path) {
 }
 
 // Opens and locks the file itself. Another process may have replaced the file between opening and locking, then
-// the lock is on a file that has no name any more, and the next one is tried. Nothing is written through the descriptor,
-// but NFS emulates flock by fcntl locks, and an exclusive one of those needs a writable descriptor.
+// the lock is on a file that has no name any more, and the next one is tried. Nothing is written through the
+// descriptor, but NFS emulates flock by fcntl locks, and an exclusive one of those needs a writable descriptor.
 std::unique_ptr<File> open_locked(const std::string& path) {
   for (;;) {
     auto file = std::make_unique<File>(::open(path.c_str(), O_RDWR | O_CLOEXEC));

@@ -36,8 +36,8 @@ class DmqSettings {
 // The state of both SearchN ops: errors per channel, or per tensor if there is one weight scale.
 class ShiftAccumulator {
  public:
-  // Values [channels, …], none of them adds nothing; OpError for scales that are not positive, none at all, or whose count
-  // is neither 1 nor the channel count.
+  // Values [channels, …]; an empty tensor adds nothing. OpError for scales that are not positive, or whose count is 0 or
+  // neither 1 nor the channel count.
   void add(const Shape& shape, Span<const float> values, float scale_d, Span<const float> scale_w,
            ShiftDivision division, const ForEach& for_each);
   // N of each channel as text; OpError if no values were added.

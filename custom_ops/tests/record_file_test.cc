@@ -17,8 +17,8 @@
 #include "ort.h"
 #include "record_file.h"
 
-// Stands before the C library's flock and refuses as NFS does, which emulates it by fcntl locks: an exclusive lock needs
-// a descriptor open for writing.
+// Stands before the C library's flock and refuses as NFS does, which emulates it by fcntl locks: an exclusive lock
+// needs a descriptor open for writing.
 extern "C" int flock(int descriptor, int operation) noexcept {
   if ((::fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY) {
     errno = EBADF;

@@ -135,7 +135,11 @@ def _quantize_weight(
     weight = const_array(layer.weight)
     assert weight is not None
     quantized = quantizers[config.weight.algo].quantize(
-        weight.astype(np.float32), layer, num_bits=config.weight.num_bits, channel_wise=config.weight.channel_wise
+        weight.astype(np.float32),
+        layer,
+        num_bits=config.weight.num_bits,
+        channel_wise=config.weight.channel_wise,
+        **config.weight.parameters,
     )
     replace_constant(layer.node, layer.weight_index, _fake_quantized(quantized, layer).astype(weight.dtype))
     return LayerRecord(

@@ -28,9 +28,7 @@ __all__ = ["command"]
 )
 @options.op_library_option
 @options.json_option
-def command(
-    model: str, config: str | None, record: str | None, explain: bool, op_libraries: tuple[str, ...]
-) -> None:
+def command(model: str, config: str | None, record: str | None, explain: bool, op_libraries: tuple[str, ...]) -> None:
     """List the layers of a model: type, quantized or why not, scale, offset, weight granularity."""
     from ort_quant_plugin.api import inspect
 

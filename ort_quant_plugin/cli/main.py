@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ort_quant_plugin.cli.options import output_options
-from ort_quant_plugin.cli.output import Settings, close_broken_pipe, get_output, logging_to_stderr, print_error
+from ort_quant_plugin.cli.output import (
+    EXIT_PIPE,
+    Settings,
+    close_broken_pipe,
+    get_output,
+    logging_to_stderr,
+    print_error,
+)
 from ort_quant_plugin.errors import OrtQuantError
 from ort_quant_plugin.logs import LOGGER
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cli", "main"]
 
-EXIT_FINDING, EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 130, 141
+EXIT_FINDING, EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _COMMANDS_KEY = "ort_quant_plugin.plugin_commands"
 

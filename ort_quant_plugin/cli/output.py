@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.progress import Progress, ProgressEvent
 
-__all__ = ["Output", "Settings", "file_size", "get_output", "print_error", "stylize"]
+__all__ = ["EXIT_PIPE", "Output", "Settings", "file_size", "get_output", "print_error", "stylize"]
 
+EXIT_PIPE = 141
+"""128 + SIGPIPE: what a shell reports for a command whose reader has gone."""
 _PIPE_WIDTH = 160
 _PLAIN_STEPS = 10
 
@@ -175,7 +177,13 @@ def stylize(text: str, style: str) -> Text:
 def _console(settings: Settings, *, stderr: bool) -> Console:
     from rich.console import Console
 
-    console = Console(
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Stop as a pipeline expects; rich and click would exit with 1, which means "finding" here."""
+            close_broken_pipe()
+            raise SystemExit(EXIT_PIPE)
+
+    console = PipeConsole(
         stderr=stderr,
         markup=False,
         highlight=False,

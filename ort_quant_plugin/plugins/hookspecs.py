@@ -78,7 +78,7 @@ def ort_quant_register_weight_quantizers(registry: Registrar[WeightQuantizer]) -
         Nothing.
 
     When:
-        Once per manager, before the first registry is read. The name is then legal as ``wts_algo``.
+        Once per manager, before the first registry is read. The name is then legal as ``wts_algo`` in JSON files.
     """
 
 

@@ -40,6 +40,8 @@ class WeightQuantizer(Protocol):
     ) -> QuantizedWeight:
         """Quantize ``weight``.
 
+        Parameters an algorithm declares (``.parameters``) arrive as further keyword arguments.
+
         Raises:
             NumericsError: The weight holds NaN or infinity, or its scale is illegal.
         """

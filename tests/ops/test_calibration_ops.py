@@ -283,7 +283,7 @@ def test_dump_folder_missing(make_session, record_file, tmp_path):
         ({"start_ratio": -0.5}, "attribute 'start_ratio' is -0.5"),
         ({"step": 0.0}, "attribute 'step' is 0, expected 0 < step"),
         ({"step": 1e-9}, "at most 100000 steps"),
-        ({"step": 0.60001}, "attribute 'step' is 0.60001, expected 0 < step <= end_ratio − start_ratio (0.6"),
+        ({"step": 0.60001}, "attribute 'step' is 0.60001, expected 0 < step <= end_ratio − start_ratio ("),
         ({"input_stamp": "weight"}, "attribute 'input_stamp' is \"weight\", expected data or initial_h"),
         ({"need_dump": 1}, "attribute 'dump_dir' is missing"),
         ({"op": "HFMG", "nbins": 0}, "attribute 'nbins' is 0"),

@@ -26,7 +26,9 @@ def accumulators(shape, seed=0):
     return np.random.default_rng(seed).integers(-(2**20), 2**20, shape).astype(F32)
 
 
-@pytest.mark.parametrize("shape", [(7,), (5, 7), (2, 7, 9), (2, 7, 3, 5), (2, 7, 3, 2, 2), (1, 7, 64, 65), (0, 7), (0, 7, 2), (2, 7, 0)])
+@pytest.mark.parametrize(
+    "shape", [(7,), (5, 7), (2, 7, 9), (2, 7, 3, 5), (2, 7, 3, 2, 2), (1, 7, 64, 65), (0, 7), (0, 7, 2), (2, 7, 0)]
+)
 @pytest.mark.parametrize("shifted", [False, True])
 def test_per_channel(run_op, isa, shape, shifted):
     x = accumulators(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -190,3 +191,15 @@ def test_commands_of_plugins(ort_quant, monkeypatch, caplog):
 def test_no_color(ort_quant, digits, env, flags, colored):
     out = ort_quant("inspect", digits.model, *flags, env={"FORCE_COLOR": "1", "TERM": "xterm", **env}).out
     assert ("\x1b[32m" in out) == colored
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["inspect", "gone.onnx"]])
+def test_a_bad_log_level_is_bad_input(arguments):
+    """Logging is set up while the package is imported, before the command line can report anything."""
+    result = python("-m", "ort_quant_plugin", *arguments, env={**os.environ, "AMCT_LOG_LEVEL": "LOUD"})
+    assert result.returncode == 2
+    assert result.stdout == ""
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert "LOUD" in error
+    assert hint.startswith("hint: ")

@@ -74,3 +74,19 @@ def test_file_size(tmp_path):
         with path.open("wb") as stream:
             stream.truncate(size)
         assert file_size(path) == text
+
+
+def test_a_reader_that_leaves_ends_the_command_as_sigpipe_does(tmp_path):
+    """Neither 0 nor 1, which means "finding"."""
+    import subprocess
+    import sys
+
+    from ort_quant_plugin.demo import demo_model_path
+
+    command = [sys.executable, "-m", "ort_quant_plugin", "inspect", str(demo_model_path())]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert errors == b""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from ort_quant_plugin.config import (
     ActivationConfig,
+    AlgorithmSpec,
     IncompleteConfigError,
     LayerConfig,
+    Parameter,
     QuantConfig,
     TensorConfig,
     WeightConfig,
     config_to_json,
     default_config,
+    load_config,
     read_config,
+    read_simple_config,
     write_config,
 )
 from ort_quant_plugin.errors import ConfigError, OutputError
@@ -213,6 +218,55 @@ def test_slow_search_is_reported(read):
     assert "60000 candidates; calibration will be slow" in config.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "shown"),
+    [
+        ({"search_step": 1e-6}, "asks for 600000 candidates in the search_range [0.7, 1.3]"),
+        ({"search_range": [0.7, 1000.0], "search_step": 0.009}, "asks for 111033 candidates"),
+        ({"search_step": 1e-300}, "asks for inf candidates"),
+        ({"search_range": [0.7, 1e300]}, "asks for inf candidates"),
+    ],
+)
+def test_more_candidates_than_the_operator_takes_are_refused(read, parameters, shown):
+    with pytest.raises(ConfigError, match=re.escape(shown)) as caught:
+        read({"stem": {"activation_quant_params": parameters}})
+    assert "layer 'stem', activation_quant_params" in caught.value.message
+    assert caught.value.message.endswith("expected at most 100000.")
+
+
+def test_as_many_candidates_as_the_operator_takes_are_legal(read):
+    parameters = {"search_range": [1.0, 2.0], "search_step": 1.0001e-5}
+    assert (
+        "99990 candidates; calibration will be slow"
+        in read({"stem": {"activation_quant_params": parameters}}).warnings[0]
+    )
+
+
+CHOICE = {"fc": {"weight_quant_params": {"wts_algo": "mine", "strength": 3}}}
+MINE = {"mine": AlgorithmSpec("mine", "My own.", (Parameter("strength", "int", 2, "above 0", "", lambda v: v > 0),))}
+
+
+@pytest.mark.parametrize("reader", [read_config, load_config])
+def test_weight_algorithms_of_plugins(table, tmp_path, reader):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CHOICE))
+    with pytest.raises(ConfigError, match="wts_algo = 'mine'; expected one of arq_quantize"):
+        reader(path, table)
+    config = reader(path, table, weight_algorithms=MINE)
+    assert config.layers["fc"].weight == WeightConfig("mine", parameters={"strength": 3})
+    write_config(config, path)
+    assert reader(path, table, weight_algorithms=MINE) == config
+
+
+def test_readers_that_cannot_name_a_weight_algorithm_take_them_too(table, tmp_path):
+    (tmp_path / "quant.cfg").write_text("batch_num: 1\n")
+    assert read_simple_config(tmp_path / "quant.cfg", table, weight_algorithms=MINE) == read_simple_config(
+        tmp_path / "quant.cfg", table
+    )
+    assert load_config(tmp_path / "quant.cfg", table, weight_algorithms=MINE).layers
+    assert default_config(table, weight_algorithms=MINE) == default_config(table)
+
+
 def test_step_as_wide_as_the_range_is_legal_despite_binary_fractions(read):
     parameters = {"search_range": [1.0, 1.2], "search_step": 0.2}  # 1.2 - 1.0 < 0.2 in binary
     assert (
@@ -263,7 +317,7 @@ def wts(layer="stem", **values):
         (act(search_range=[0, 1]), "search_range = [0, 1];"),
         (act(search_range=[1]), "search_range = [1];"),
         (act(search_range=[0.7, "1"]), "search_range = [0.7, '1'];"),
-        (act(search_step=0), "search_step = 0; expected a number, in (0, end - start]."),
+        (act(search_step=0), "search_step = 0; expected a number, in (0, end - start], at most 100000 steps."),
         (act(search_step=0.7), "search_step = 0.7 is larger than the search_range [0.7, 1.3]."),
         (act(num_bits=16), "num_bits = 16; only 8 is supported"),
         (act(num_bits=4), "num_bits = 4; only 8 is supported"),

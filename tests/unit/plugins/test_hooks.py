@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,20 @@ import click
 import onnx_ir as ir
 import pytest
 
+from ort_quant_plugin.api import create_quant_config, quantize_model
 from ort_quant_plugin.calibration.methods import IfmrMethod
-from ort_quant_plugin.config import QuantConfig
+from ort_quant_plugin.config import AlgorithmSpec, QuantConfig
+from ort_quant_plugin.demo import demo_model_path
 from ort_quant_plugin.errors import PluginError
 from ort_quant_plugin.export import FakeQuantExporter
 from ort_quant_plugin.passes import PassReport, Phase
 from ort_quant_plugin.plugins import PluginManager, ReportSection, Target, hookimpl
+from ort_quant_plugin.record import Record
 from ort_quant_plugin.report import QuantizationReport
 from ort_quant_plugin.weights import ArqQuantizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CONFIG = QuantConfig()
@@ -47,14 +52,53 @@ def test_hook_register_methods(manager: PluginManager):
 def test_hook_register_weight_quantizers(manager: PluginManager):
     class Quantizer(ArqQuantizer):
         name = "mine"
+        summary = "My own."
 
     class Plugin:
         @hookimpl
         def ort_quant_register_weight_quantizers(self, registry):
             registry.add("mine", Quantizer())
 
+    assert manager.weight_algorithms() == {}
     manager.register(Plugin(), name="plugin")
     assert list(manager.weight_quantizers()) == ["arq_quantize", "mine"]
+    assert manager.weight_algorithms() == {"mine": AlgorithmSpec("mine", "My own.")}
+
+
+COARSE = """
+from dataclasses import replace
+
+import numpy as np
+
+from ort_quant_plugin.plugins import hookimpl
+from ort_quant_plugin.weights import ArqQuantizer
+
+class Coarse(ArqQuantizer):
+    name = "coarse"
+
+    def quantize(self, weight, layer, *, num_bits, channel_wise):
+        fine = super().quantize(weight, layer, num_bits=num_bits, channel_wise=channel_wise)
+        return replace(fine, integers=fine.integers // 2, scale=fine.scale * np.float32(2))
+
+@hookimpl
+def ort_quant_register_weight_quantizers(registry):
+    registry.add("coarse", Coarse())
+"""
+
+
+def test_a_configuration_chooses_the_weight_quantizer_of_a_plugin(distribution: Callable[..., None], tmp_path: Path):
+    distribution("coarse", COARSE)
+    model, config = str(demo_model_path()), tmp_path / "config.json"
+    create_quant_config(str(config), model)
+    scales = []
+    for algo in ("arq_quantize", "coarse"):
+        document = json.loads(config.read_text())
+        document["classifier"]["weight_quant_params"]["wts_algo"] = algo
+        config.write_text(json.dumps(document))
+        quantize_model(str(config), model, str(tmp_path / f"{algo}.onnx"), str(tmp_path / f"{algo}.txt"))
+        scales.append(Record.read(tmp_path / f"{algo}.txt"))
+    assert scales[1]["classifier"].scale_w == tuple(2 * scale for scale in scales[0]["classifier"].scale_w)
+    assert scales[1]["stem_conv"].scale_w == scales[0]["stem_conv"].scale_w
 
 
 class Pass:
