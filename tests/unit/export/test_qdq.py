@@ -258,7 +258,8 @@ def test_names_of_the_user_are_never_taken(build, calibrate, run_model, cosine):
 )
 def test_average_pools_that_onnxruntime_gets_wrong_stay_float(build, calibrate, attributes, reason):
     text = f"""<ir_version: 9, opset_import: ["": 19]>
-    g (float[N,4,9,9] x) => (float[] y) {{ [p] y = AveragePool <kernel_shape=[3,3], strides=[2,2], {attributes}>(x) }}"""
+    g (float[N,4,9,9] x) => (float[] y) {{
+        [p] y = AveragePool <kernel_shape=[3,3], strides=[2,2], {attributes}>(x) }}"""
     made = calibrate(build(text), {"x": normal(4, 4, 9, 9)})
     _, _, exported = made.export("qdq")
     assert reason in exported.stayed_float["p"]
