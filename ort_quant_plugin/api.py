@@ -243,7 +243,8 @@ def quantize(
     from ort_quant_plugin.export import ExportOptions
 
     started = time.perf_counter()
-    chain = steps.QuantizeChain(save_path, targets, ExportOptions(fake_quant_form, tuple(op_libraries)), force=force)
+    options = ExportOptions(fake_quant_form, tuple(op_libraries))
+    chain = steps.QuantizeChain(save_path, targets, options, inputs=[model, config], force=force)
     chain.prepare(
         model,
         config,

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.layers import Layer
 
-__all__ = ["FUSED_OUTPUT_TYPES", "activated_output", "clip_bounds", "next_quantized_layer", "only_user"]
+__all__ = [
+    "FUSED_OUTPUT_TYPES",
+    "activated_output",
+    "before_activations",
+    "behind_activations",
+    "clip_bounds",
+    "next_quantized_layer",
+    "only_user",
+]
 
 FUSED_OUTPUT_TYPES = ("Conv", "AveragePool")
 """Layers ONNX Runtime computes in int8 only when their output is quantized too; Gemm and MatMul may end in float."""
@@ -52,10 +60,25 @@ def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
 
 def activated_output(layer: Layer) -> ir.Value:
     """The layer's result behind its activation: past every Relu or Clip that is the only user so far."""
-    value = layer.output
+    return behind_activations(layer.output)
+
+
+def behind_activations(value: ir.Value) -> ir.Value:
+    """``value`` past every Relu or Clip that is the only user so far."""
     while (user := only_user(value)) is not None and clip_bounds(user) is not None:
         value = user.outputs[0]
     return value
+
+
+def before_activations(value: ir.Value) -> tuple[ir.Node | None, tuple[float, float]]:
+    """The node that makes ``value``, before every Relu or Clip nothing else reads into, and the bounds those set."""
+    low, high = -np.inf, np.inf
+    producer = value.producer()
+    while producer is not None and (bounds := clip_bounds(producer)) is not None:
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+        source = producer.inputs[0]
+        producer = source.producer() if source is not None and only_user(source) is producer else None
+    return producer, (low, high)
 
 
 def next_quantized_layer(value: ir.Value, activations: Mapping[ir.Value, Layer]) -> Layer | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ort_quant_plugin.errors import ModelError, OutputError, UnsupportedError
 from ort_quant_plugin.files import FOLDER_MODE, make_private_file, unwritable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,12 +22,12 @@ if TYPE_CHECKING:
     Array = NDArray[np.generic]
 
 __all__ = [
+    "Names",
     "TensorSpec",
     "all_graphs",
     "check_domains",
     "const_array",
     "default_opset",
-    "file_digest",
     "input_specs",
     "is_external",
     "read_model",
@@ -245,6 +244,36 @@ def all_graphs(model: ir.Model) -> Iterator[ir.Graph]:
     yield from model.graph.subgraphs()
 
 
+class Names:
+    """The node and value names of a model, bodies included; hands out free ones and remembers them."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._nodes: set[str | None] = set()
+        self._values: set[str | None] = set()
+        for graph in all_graphs(model):
+            self._nodes.update(node.name for node in graph)
+            self._values.update(v.name for v in graph.inputs)
+            self._values.update(graph.initializers)
+            self._values.update(v.name for node in graph for v in node.outputs)
+
+    def node(self, wanted: str) -> str:
+        """``wanted``, or ``wanted_1``, ``wanted_2`` … if a node has that name."""
+        return _free(wanted, self._nodes)
+
+    def value(self, wanted: str) -> str:
+        """``wanted``, or ``wanted_1``, ``wanted_2`` … if a value has that name."""
+        return _free(wanted, self._values)
+
+
+def _free(wanted: str, taken: set[str | None]) -> str:
+    name, suffix = wanted, 0
+    while name in taken:
+        suffix += 1
+        name = f"{wanted}_{suffix}"
+    taken.add(name)
+    return name
+
+
 def is_external(model: ir.Model) -> bool:
     """Whether any initializer lies in an external file."""
     return any(isinstance(v.const_value, ir.ExternalTensor) for v in model.graph.initializers.values())
@@ -302,16 +331,6 @@ def _dimension(dim: int | ir.SymbolicDim) -> int | str | None:
     if isinstance(dim, int):
         return dim if dim >= 0 else None  # PaddlePaddle writes -1 for a free dimension
     return None if dim.value is None else str(dim.value)
-
-
-def file_digest(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """SHA-256 over the content of files, in the given order, as hexadecimal text."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with Path(path).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def refuse_existing(

@@ -277,16 +277,23 @@ def provenance(plugins: PluginManager) -> dict[str, str]:
 class QuantizeChain:
     """:func:`ort_quant_plugin.quantize`, step by step; nothing is written before the last one."""
 
-    def __init__(self, save_path: PathLike, targets: Sequence[str], options: ExportOptions, *, force: bool) -> None:
+    def __init__(
+        self,
+        save_path: PathLike,
+        targets: Sequence[str],
+        options: ExportOptions,
+        *,
+        inputs: Sequence[PathLike | None],
+        force: bool,
+    ) -> None:
         self.plugins = build_plugin_manager()
         self.exporters = select_exporters(self.plugins.exporters(), targets)
         self.options = replace(options, op_libraries=tuple(libraries(self.plugins, options.op_libraries)))
         self.save_path = save_path
         folder, prefix = split_save_path(save_path)
         self.record_path = folder / f"{prefix}_record.txt"
-        self.outputs = [*output_paths(save_path, self.exporters).values(), self.record_path]
-        refuse_existing(self.outputs, force=force)
-        self.force = force
+        outputs = [*output_paths(save_path, self.exporters).values(), self.record_path]
+        refuse_existing(outputs, inputs=inputs, force=force)
 
     def prepare(
         self,
@@ -299,7 +306,6 @@ class QuantizeChain:
         activation_offset: bool,
     ) -> None:
         """Read and prepare the model, decide what is quantized."""
-        refuse_existing(self.outputs, inputs=[model, config], force=self.force)
         self.prepared = load_and_prepare(model, config_file=config, op_libraries=self.options.op_libraries)
         if config is not None:
             self.config = load_config(self.prepared, config)

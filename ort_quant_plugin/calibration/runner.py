@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import CalibrationError, DataError
-from ort_quant_plugin.ops.library import onnxruntime_module, open_session
+from ort_quant_plugin.ops.library import open_session
 from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def run_calibration(
         )
     started = time.perf_counter()
     # What ONNX Runtime fuses depends on what is observed; unfused, a range depends on model and data only.
-    level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(model_file, op_libraries, graph_optimization_level=level)
+    session = open_session(model_file, op_libraries, optimize=False)
     for done, feed in enumerate(data, 1):
         try:
             session.run(None, feed)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from ort_quant_plugin.dataflow import clip_bounds, only_user
 from ort_quant_plugin.export.base import Exported, ExportOptions
-from ort_quant_plugin.export.surgery import ONE, GraphEditor, layer_nodes, set_layer_constants
+from ort_quant_plugin.export.surgery import ONE, GraphEditor, layer_nodes, quant_attributes, set_layer_constants
 from ort_quant_plugin.qparams import integer_range, pack_deq_scale
 
 if TYPE_CHECKING:
@@ -72,12 +72,7 @@ class AscendExporter:
 
 def _quant_nodes(editor: GraphEditor, x: ir.Value | None, name: str, params: QuantParams) -> list[ir.Node]:
     assert x is not None
-    attributes: dict[str, float | str] = {
-        "scale": float(ONE / params.scale),
-        "offset": float(params.offset),
-        "dst_type": "INT8",
-    }
-    return [editor.node("AscendQuant", f"{name}.quant", [x], ir.DataType.INT8, attributes=attributes)]
+    return [editor.node("AscendQuant", f"{name}.quant", [x], ir.DataType.INT8, attributes=quant_attributes(params))]
 
 
 def _quantize(

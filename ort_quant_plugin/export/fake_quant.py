@@ -18,7 +18,7 @@ import onnx_ir as ir
 from ort_quant_plugin.errors import UnsupportedError
 from ort_quant_plugin.export.base import Exported, ExportOptions
 from ort_quant_plugin.export.opset import raise_opset
-from ort_quant_plugin.export.surgery import ONE, GraphEditor, layer_nodes, set_layer_constants
+from ort_quant_plugin.export.surgery import ONE, GraphEditor, layer_nodes, quant_attributes, set_layer_constants
 from ort_quant_plugin.qparams import integer_range, pack_deq_scale
 
 if TYPE_CHECKING:
@@ -77,10 +77,9 @@ class FakeQuantExporter:
         Raises:
             ModelError: ONNX Runtime refuses it.
         """
-        from ort_quant_plugin.ops.library import onnxruntime_module, open_session
+        from ort_quant_plugin.ops.library import open_session
 
-        level = onnxruntime_module().GraphOptimizationLevel.ORT_DISABLE_ALL
-        open_session(path, options.op_libraries, graph_optimization_level=level)
+        open_session(path, options.op_libraries, optimize=False)
 
 
 def _refuse_precision_mode(plan: Plan) -> None:
@@ -133,12 +132,7 @@ class _CustomForm:
         return {} if self.precision_mode == "DEFAULT" else {"fakequant_precision_mode": self.precision_mode}
 
     def _quant_chain(self, x: ir.Value, name: str, params: QuantParams, *, half: bool) -> list[ir.Node]:
-        attributes: dict[str, float | str] = {
-            "scale": float(ONE / params.scale),
-            "offset": float(params.offset),
-            "dst_type": "INT8",
-        }
-        attributes |= self._mode()
+        attributes = quant_attributes(params) | self._mode()
         domain = self._domain(half=half)
         return [
             self.editor.node(

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ort_quant_plugin.dataflow import FUSED_OUTPUT_TYPES, activated_output, clip_bounds, next_quantized_layer, only_user
+from ort_quant_plugin.dataflow import (
+    FUSED_OUTPUT_TYPES,
+    activated_output,
+    before_activations,
+    behind_activations,
+    next_quantized_layer,
+)
 from ort_quant_plugin.errors import NumericsError
 from ort_quant_plugin.export.base import Exported, ExportOptions
 from ort_quant_plugin.export.opset import raise_opset
@@ -206,13 +212,8 @@ def _absorb_activations(tensors: dict[ir.Value, UnsignedParams]) -> int:
     """Narrow the range of tensors behind a layer's or an Add's Relu or Clip; returns how many changed."""
     changed = 0
     for value, params in list(tensors.items()):
-        low, high = -np.inf, np.inf
-        producer = value.producer()
-        while producer is not None and (bounds := clip_bounds(producer)) is not None:
-            low, high = max(low, bounds[0]), min(high, bounds[1])
-            source = producer.inputs[0]
-            producer = source.producer() if source is not None and only_user(source) is producer else None
-        tensors[value] = within_bounds(params, low, high)
+        _, bounds = before_activations(value)
+        tensors[value] = within_bounds(params, *bounds)
         changed += tensors[value] != params
     return changed
 
@@ -276,20 +277,14 @@ class _QdqWriter:
 
     def _fuses(self, value: ir.Value, quantized: set[int]) -> bool:
         """Whether what makes ``value`` becomes an int8 kernel, which takes that nobody reads it in float."""
-        producer = value.producer()
-        while producer is not None and clip_bounds(producer) is not None:
-            source = producer.inputs[0]
-            producer = source.producer() if source is not None and only_user(source) is producer else None
+        producer, _ = before_activations(value)
         return producer is not None and (id(producer) in quantized or self._int8_operator(producer))
 
     def _int8_operator(self, node: ir.Node) -> bool:
         """An Add or Concat all of whose inputs and whose output are quantized: ONNX Runtime has int8 kernels for it."""
         if node.op_type not in {"Add", "Concat"} or node.domain != "":
             return False
-        end = node.outputs[0]
-        while (user := only_user(end)) is not None and clip_bounds(user) is not None:
-            end = user.outputs[0]
-        return end in self.tensors and all(v in self.tensors for v in node.inputs)
+        return behind_activations(node.outputs[0]) in self.tensors and all(v in self.tensors for v in node.inputs)
 
     def _insert_pair(
         self, value: ir.Value, params: UnsignedParams, readers: list[tuple[ir.Node, int]], *, as_output: bool
@@ -313,7 +308,7 @@ class _QdqWriter:
         for node, index in readers:
             node.replace_input_with(index, dequant.outputs[0])
         if as_output:
-            dequant.outputs[0].name, value.name = name, self.editor.free_name(f"{name}_output0")
+            dequant.outputs[0].name, value.name = name, self.editor.names.value(f"{name}_output0")
             for i, output in enumerate(graph.outputs):
                 if output is value:
                     graph.outputs[i] = dequant.outputs[0]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from ort_quant_plugin.model import all_graphs, replace_constant
+from ort_quant_plugin.model import Names, replace_constant
+from ort_quant_plugin.passes.rewrite import add_initializer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ort_quant_plugin.export.plan import LayerPlan
+    from ort_quant_plugin.qparams import QuantParams
 
-__all__ = ["GraphEditor", "layer_nodes", "set_layer_constants"]
+__all__ = ["GraphEditor", "layer_nodes", "quant_attributes", "set_layer_constants"]
 
 ONE = np.float32(1)
 
@@ -27,25 +29,13 @@ class GraphEditor:
     def __init__(self, model: ir.Model) -> None:
         self.model = model
         self.graph = model.graph
-        self._names = _all_names(model)
+        self.names = Names(model)
         self._made: dict[str, ir.Value] = {}
-
-    def free_name(self, wanted: str) -> str:
-        """``wanted``, or with a number behind it where the model uses that name already."""
-        name, number = wanted, 1
-        while name in self._names:
-            name, number = f"{wanted}_{number}", number + 1
-        self._names.add(name)
-        return name
 
     def constant(self, name: str, array: NDArray[np.generic]) -> ir.Value:
         """An initializer; one that this editor made under the same name is reused, the user's never are."""
         if name not in self._made:
-            free = self.free_name(name)
-            tensor = ir.tensor(array, name=free)
-            type_ = ir.TensorType(tensor.dtype)
-            self._made[name] = ir.Value(name=free, shape=ir.Shape(array.shape), type=type_, const_value=tensor)
-            self.graph.register_initializer(self._made[name])
+            self._made[name] = add_initializer(self.graph, self.names.value(name), array)
         return self._made[name]
 
     def node(
@@ -59,9 +49,9 @@ class GraphEditor:
         domain: str = "",
     ) -> ir.Node:
         """A new node, not yet placed; its output is ``<name>.output0`` and has the shape of its first input."""
-        node = ir.node(op_type, inputs, dict(attributes or {}), domain=domain, name=self.free_name(name))
+        node = ir.node(op_type, inputs, dict(attributes or {}), domain=domain, name=self.names.node(name))
         output = node.outputs[0]
-        output.name = self.free_name(f"{name}.output0")
+        output.name = self.names.value(f"{name}.output0")
         output.type = ir.TensorType(dtype)
         output.shape = inputs[0].shape
         return node
@@ -85,20 +75,16 @@ class GraphEditor:
             if id(node) not in inside:
                 node.replace_input_with(index, end)
         if value.is_graph_output():
-            name, value.name = value.name, self.free_name(rename)
+            name, value.name = value.name, self.names.value(rename)
             end.name = name
             for i, output in enumerate(self.graph.outputs):
                 if output is value:
                     self.graph.outputs[i] = end
 
 
-def _all_names(model: ir.Model) -> set[str]:
-    """Names of all nodes and values, subgraphs included."""
-    names: set[str] = set()
-    for graph in all_graphs(model):
-        values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
-        names |= {str(value.name) for value in values} | {str(node.name) for node in graph}
-    return names
+def quant_attributes(params: QuantParams) -> dict[str, float | str]:
+    """Attributes of AscendQuant: ``scale`` is 1/scale_d (AMCT's operator contract)."""
+    return {"scale": float(ONE / params.scale), "offset": float(params.offset), "dst_type": "INT8"}
 
 
 def layer_nodes(model: ir.Model) -> dict[str, ir.Node]:

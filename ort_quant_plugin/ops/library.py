@@ -145,14 +145,14 @@ def session_options(**attributes: object) -> onnxruntime.SessionOptions:
 
 
 def open_session(
-    path: str | os.PathLike[str], op_libraries: Sequence[str] = (), **attributes: object
+    path: str | os.PathLike[str], op_libraries: Sequence[str] = (), *, optimize: bool = True
 ) -> onnxruntime.InferenceSession:
     """Load a model into ONNX Runtime's CPU provider with the custom ops registered.
 
     Args:
         path: The model.
         op_libraries: Libraries of further custom operators.
-        attributes: Attributes of ``SessionOptions``, as in :func:`session_options`.
+        optimize: Whether ONNX Runtime may fuse and re-arrange operators.
 
     Raises:
         OpLibraryError: A library is missing or refused.
@@ -160,15 +160,16 @@ def open_session(
     """
     if not Path(path).is_file():
         raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
+    runtime = onnxruntime_module()
     options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
-    for name, value in attributes.items():
-        setattr(options, name, value)
+    if not optimize:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Sessions take turns here: a pool that spins while its session waits would take the cores from the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for library in op_libraries:
         register_op_library(options, library)
     try:
-        return onnxruntime_module().InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exception types are private to its binding
         raise ModelError(
             f"ONNX Runtime cannot load {os.fspath(path)!r}: {first_line(error)}",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from ort_quant_plugin.dataflow import FUSED_OUTPUT_TYPES, activated_output, next_quantized_layer
+from ort_quant_plugin.model import Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ def insert_observers(
 
     The node is called ``<first key>_<method>_op`` (AMCT: ``<layer>_ifmr_op``).
     """
-    taken = {str(node.name) for node in model.graph} | {str(v.name) for node in model.graph for v in node.outputs}
+    names = Names(model)
     groups: dict[tuple[int, str], list[Observation]] = {}
     for observation in observations:
         groups.setdefault((id(observation.value), repr(observation.activation)), []).append(observation)
@@ -95,13 +96,10 @@ def insert_observers(
         attributes = dict(spec.attributes)
         if "fakequant_precision_mode" in attributes:
             attributes["fakequant_precision_mode"] = precision_mode
-        name = f"{first.key}_{first.activation.algo}_op"
-        while name in taken or f"{name}.output0" in taken:
-            name += "_"
-        taken.add(name)
+        name = names.node(f"{first.key}_{first.activation.algo}_op")
         node = ir.node(spec.op_type, [first.value], attributes, domain=spec.domain, name=name)
         node.metadata_props[OBSERVER_META] = "1"
-        node.outputs[0].name = f"{name}.output0"
+        node.outputs[0].name = names.value(f"{name}.output0")
         node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
         node.outputs[0].shape = ir.Shape([1])
         _place_behind(model.graph, first.value, node)

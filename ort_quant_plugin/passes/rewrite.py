@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import onnx_ir as ir
 
-from ort_quant_plugin.model import all_graphs, const_array
+from ort_quant_plugin.model import Names, const_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,16 +84,7 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
 
 def unique_name(model: ir.Model, wanted: str) -> str:
     """``wanted``, or ``wanted_1``, ``wanted_2`` … if a value of the model (bodies included) has that name."""
-    taken: set[str | None] = set()
-    for graph in all_graphs(model):
-        taken.update(v.name for v in graph.inputs)
-        taken.update(graph.initializers)
-        taken.update(v.name for node in graph for v in node.outputs)
-    name, suffix = wanted, 0
-    while name in taken:
-        suffix += 1
-        name = f"{wanted}_{suffix}"
-    return name
+    return Names(model).value(wanted)
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
