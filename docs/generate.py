@@ -1,13 +1,14 @@
 """Fill the generated parts of the reference pages from the code.
 
 A page holds ``<!-- generated: NAME -->`` … ``<!-- end generated -->``; what stands between is replaced
-by what ``GENERATORS[NAME]()`` returns. ``python docs/generate.py`` writes, ``--check`` compares and exits with 1
-when a page is out of date.
+by what ``GENERATORS[NAME]()`` returns. The pages of ``WHOLE_PAGES`` are replaced as a whole.
+``python docs/generate.py`` writes, ``--check`` compares and exits with 1 when a page is out of date.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.config import AlgorithmSpec, Parameter
     from ort_quant_plugin.textproto import Schema
 
-__all__ = ["GENERATORS", "main", "render_page", "stale_pages"]
+__all__ = ["GENERATORS", "WHOLE_PAGES", "main", "render_page", "stale_pages", "whole_page"]
 
 DOCS = Path(__file__).resolve().parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
@@ -198,6 +199,21 @@ GENERATORS: dict[str, Callable[[], str]] = {
 }
 
 
+WHOLE_PAGES = {"reference/cli.md": "generate_cli", "reference/passes.md": "generate_passes"}
+"""Pages that are generated from the first line to the last, and the script beside this one that does it."""
+
+
+def whole_page(module_name: str) -> str:
+    """What ``generate()`` of a script beside this one returns."""
+    spec = importlib.util.spec_from_file_location(module_name, DOCS / f"{module_name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page: str = module.generate()
+    return page
+
+
 def render_page(text: str) -> str:
     """The page with every generated part made anew.
 
@@ -212,7 +228,8 @@ def stale_pages(folder: Path = DOCS) -> dict[Path, str]:
     pages = {}
     for page in sorted(folder.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        wanted = render_page(text)
+        module = WHOLE_PAGES.get(page.relative_to(folder).as_posix())
+        wanted = render_page(text) if module is None else whole_page(module)
         if wanted != text:
             pages[page] = wanted
     return pages

@@ -1,18 +1,15 @@
 """Write docs/reference/cli.md from the commands themselves.
 
-Run ``python docs/generate_cli.py`` after changing an option; a test fails when the page is out of date.
+Run ``python docs/generate.py`` after changing an option; a test fails when the page is out of date.
 """
 
 from __future__ import annotations
 
 from inspect import cleandoc
-from pathlib import Path
 
 import click
 
 from ort_quant_plugin.cli.main import VERBS, cli
-
-PAGE = Path(__file__).parent / "reference" / "cli.md"
 
 HEAD = """\
 # Command line
@@ -104,7 +101,3 @@ def _value(option: click.Option) -> str:
     if option.metavar:
         return option.metavar
     return {"numbers": "X[,Y,Z]", "size": "N|H,W"}.get(option.type.name, "NUMBER")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(generate(), encoding="utf-8")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 from ort_quant_plugin.passes import BUILTIN_PASSES, affine
 
-__all__ = ["PAGE", "generate", "render_passes"]
+__all__ = ["generate", "render_passes"]
 
-PAGE = Path(__file__).resolve().parent / "reference" / "passes.md"
 
 _HEAD = """\
 # Graph passes
@@ -65,7 +63,3 @@ def _markdown(text: str | None) -> str:
     """Docstring markup as Markdown: double backquotes and roles become code, indented formulas stay code blocks."""
     text = re.sub(r":\w+:`\.?([^`]+)`", r"`\1`", text or "")
     return text.replace("``", "`").strip() + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(generate(), encoding="utf-8")

@@ -11,8 +11,10 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
+from ort_quant_plugin.cli.main import VERBS
 from ort_quant_plugin.config import config_to_json, read_config, read_simple_config
 from ort_quant_plugin.layers import Layer, LayerTable
+from ort_quant_plugin.passes import BUILTIN_PASSES
 from ort_quant_plugin.record import Record
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -107,3 +109,17 @@ def test_every_operator_has_its_place_in_the_reference():
     for domain, operator, _ in OPERATORS:
         assert f"## `{domain}`" in text
         assert operator in text
+
+
+@pytest.mark.parametrize(
+    ("page", "headings"),
+    [
+        ("reference/cli.md", [f"## ort-quant {verb}" for verb in VERBS]),
+        ("reference/passes.md", [f"### {graph_pass.name}" for graph_pass in BUILTIN_PASSES]),
+    ],
+)
+def test_whole_pages_are_current_and_complete(generate, page, headings):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert text == generate.whole_page(generate.WHOLE_PAGES[page]), "run: python docs/generate.py"
+    for heading in headings:
+        assert f"{heading}\n" in text
