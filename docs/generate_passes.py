@@ -1,4 +1,4 @@
-"""Write docs/reference/passes.md from the docstrings of the graph passes: ``python docs/generate_passes.py``."""
+"""Write docs/reference/passes.md from the docstrings of the graph passes: run ``python docs/generate.py``."""
 
 from __future__ import annotations
 
