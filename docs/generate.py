@@ -182,6 +182,24 @@ def _methods() -> str:
     return table(("method", "what it does"), ((f"`{m.name}`", m.summary) for m in BUILTIN_METHODS))
 
 
+def _grid_parameters() -> str:
+    from ort_quant_plugin.calibration.methods.base import GRID_PARAMETERS
+
+    return _keys(GRID_PARAMETERS)
+
+
+def _method_parameters() -> str:
+    from ort_quant_plugin.calibration.methods import BUILTIN_METHODS
+    from ort_quant_plugin.calibration.methods.base import GRID_PARAMETERS
+
+    parts = []
+    for method in BUILTIN_METHODS:
+        own = [parameter for parameter in method.parameters if parameter not in GRID_PARAMETERS]
+        parts.append(f"### `{method.name}`\n")
+        parts.append(_keys(own) if own else "No parameters of its own.\n")
+    return "\n".join(parts)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "config-global-keys": _global_keys,
     "config-layer-keys": _layer_keys,
@@ -196,6 +214,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "record-proto": _record_proto,
     "errors": _errors,
     "methods": _methods,
+    "grid-parameters": _grid_parameters,
+    "method-parameters": _method_parameters,
 }
 
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         quantize,
         quantize_model,
         save_model,
+        write_ranges,
     )
     from ort_quant_plugin.calibration.data import ImagePreprocess, open_data
+    from ort_quant_plugin.calibration.ranges import ranges
     from ort_quant_plugin.comparison import compare
     from ort_quant_plugin.ops.library import get_library_path, register_custom_ops, session_options
     from ort_quant_plugin.plugins import hookimpl
@@ -39,6 +41,8 @@ __all__ = [
     "quantize",
     "prepare_model",
     "calibrate",
+    "write_ranges",
+    "ranges",
     "compare",
     "inspect",
     # data
@@ -68,8 +72,10 @@ _HOMES = {
     "QuantizationReport": "report",
     "quantize_model": "api",
     "register_custom_ops": "ops.library",
+    "ranges": "calibration.ranges",
     "save_model": "api",
     "session_options": "ops.library",
+    "write_ranges": "api",
 }
 
 try:

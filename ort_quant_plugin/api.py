@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ort_quant_plugin.errors import ArgumentTypeError
+from ort_quant_plugin.errors import ArgumentTypeError, ConfigError
 from ort_quant_plugin.logs import LOGGER
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from ort_quant_plugin.calibration.methods import Storage
     from ort_quant_plugin.calibration.runner import CalibrationReport
+    from ort_quant_plugin.calibration.search import Score
     from ort_quant_plugin.progress import Progress
     from ort_quant_plugin.report import ExportReport, InspectReport, QuantizationReport
 
@@ -22,11 +25,13 @@ __all__ = [
     "DEFAULT_TARGETS",
     "calibrate",
     "create_quant_config",
+    "default_sketch_file",
     "inspect",
     "prepare_model",
     "quantize",
     "quantize_model",
     "save_model",
+    "write_ranges",
 ]
 
 DEFAULT_TARGETS = ("fake_quant", "ascend", "qdq")
@@ -98,6 +103,7 @@ def quantize_model(
     record_file: str,
     *,
     observe_outputs: bool = True,
+    storage: Storage = "sketch",
     op_libraries: Sequence[str] = (),
 ) -> None:
     """Step 2: fuse, quantize weights, insert calibration operators (AMCT ``quantize_model``).
@@ -109,6 +115,8 @@ def quantize_model(
         record_file: Record file to write; the calibration operators fill in activation factors.
         observe_outputs: Also observe the layer outputs the QDQ model needs (``<layer>:output`` entries). False
             gives AMCT's record exactly; the QDQ model then keeps such layers in float and says so.
+        storage: How the calibration operators keep their data: ``sketch`` needs a fixed amount of memory, ``exact``
+            keeps all values and gives AMCT's very numbers.
         op_libraries: Libraries of custom operators the model uses.
 
     Raises:
@@ -127,7 +135,9 @@ def quantize_model(
     refuse_existing([modified_onnx_file, record_file], inputs=[config_file, model_file], force=True)
     prepared = steps.load_and_prepare(model_file, config_file=config_file, op_libraries=op_libraries)
     config = steps.load_config(prepared, config_file)
-    steps.write_calibration_model(prepared, config, modified_onnx_file, record_file, observe_outputs=observe_outputs)
+    steps.write_calibration_model(
+        prepared, config, modified_onnx_file, record_file, observe_outputs=observe_outputs, storage=storage
+    )
     LOGGER.info("Calibration model written to %s, record to %s", modified_onnx_file, record_file)
 
 
@@ -135,26 +145,89 @@ def calibrate(
     modified_onnx_file: PathLike,
     data: Any,
     *,
+    method: str | Sequence[str] | None = None,
+    sketches: PathLike | None = None,
+    workers: int = 1,
     progress: bool | Progress = False,
     op_libraries: Sequence[str] = (),
     **data_options: Any,
 ) -> CalibrationReport:
-    """Step 3 for those who do not write the loop themselves: run the calibration model over data.
+    """Step 3 for those who do not write the loop themselves: run the calibration model over data, fill its record.
+
+    One pass sketches every tensor, then any number of methods choose from the sketches. A run that was interrupted or
+    killed is continued by the same call. The ranges do not depend on batch size, order or workers.
 
     Args:
         modified_onnx_file: From :func:`quantize_model`.
         data: Whatever :func:`ort_quant_plugin.calibration.data.open_data` takes.
+        method: Method that chooses all ranges, with its defaults; default: those the model was made for. Several
+            methods write a record file each: ``<record>_<method>.txt``.
+        sketches: Where to keep the sketches; a later call with the same model and data, and any method, needs no
+            inference. Default: they are gone when the record is written.
+        workers: Processes that share the data.
         progress: A callback for :class:`~ort_quant_plugin.progress.ProgressEvent`, or True for a bar on the terminal.
         op_libraries: Libraries of custom operators the model uses.
         data_options: Further arguments of ``open_data`` (``batch_size``, ``preprocess``, …).
 
     Raises:
         DataError: The data does not fit.
-        CalibrationError: Too few batches, or NaN or infinity in a tensor.
+        CalibrationError: Too few batches, NaN or infinity in a tensor, or no range.
+        ConfigError: An unknown method, or several workers for a model made with ``storage="exact"``.
+        OutputError: ``sketches`` belongs to another model or other data, or a file cannot be written.
+    """
+    from ort_quant_plugin import steps
+    from ort_quant_plugin.calibration.calibrate import CalibrationOptions
+
+    options = CalibrationOptions(
+        Path(sketches) if sketches is not None else None,
+        keep=sketches is not None,
+        workers=workers,
+        op_libraries=tuple(op_libraries),
+    )
+    methods = () if method is None else _names(method)
+    return steps.calibrate(
+        modified_onnx_file, data, steps.as_progress(progress), options, data_options, methods=methods
+    )
+
+
+def default_sketch_file(modified_onnx_file: PathLike) -> Path:
+    """Where the sketches of a calibration model go unless something else is said: beside its record file.
+
+    Raises:
+        ModelError: The file is no calibration model.
     """
     from ort_quant_plugin import steps
 
-    return steps.calibrate(modified_onnx_file, data, steps.as_progress(progress), op_libraries, data_options)
+    return steps.sketch_file_of(modified_onnx_file)
+
+
+def write_ranges(
+    modified_onnx_file: PathLike,
+    sketches: bytes | PathLike | Sequence[bytes],
+    *,
+    method: str | Sequence[str] | None = None,
+) -> dict[str, Path]:
+    """Fill the record of a calibration model from sketches that were collected elsewhere.
+
+    Whoever runs the model (a C++ program, Triton, several machines) feeds ``ort_quant.flush = [true]`` in a run and
+    gets the sketches of all runs since the last flush as output ``ort_quant.sketches``. Several such answers merge
+    exactly, in any order.
+
+    Args:
+        modified_onnx_file: The calibration model, from :func:`quantize_model`.
+        sketches: Flushed bytes, a list of them, or a sketch file of :func:`calibrate`.
+        method: As for :func:`calibrate`.
+
+    Returns:
+        The record files by method.
+
+    Raises:
+        CalibrationError: The bytes are damaged, a tensor is missing, or its data has no range.
+        RecordError: The model's record file is missing or of another model.
+    """
+    from ort_quant_plugin import steps
+
+    return steps.write_ranges(modified_onnx_file, sketches, () if method is None else _names(method))
 
 
 def save_model(
@@ -202,7 +275,12 @@ def quantize(
     save_path: PathLike,
     *,
     config: PathLike | None = None,
-    method: str = "ifmr",
+    method: str | Sequence[str] = "ifmr",
+    score: Score = "cosine",
+    search_samples: int = 30,
+    storage: Storage = "sketch",
+    sketches: PathLike | None = None,
+    workers: int = 1,
     targets: Sequence[str] = DEFAULT_TARGETS,
     batch_num: int | None = None,
     skip_layers: Sequence[str] = (),
@@ -221,7 +299,16 @@ def quantize(
         data: Calibration data, anything :func:`ort_quant_plugin.calibration.data.open_data` takes.
         save_path: Folder and file-name prefix of the results.
         config: JSON or ``.cfg`` configuration; without one every quantizable layer is quantized with defaults.
-        method: Calibration method when no configuration is given.
+        method: Calibration method when no configuration is given. Of several, the one whose quantized net is nearest
+            to the float net wins (TPU-MLIR's search_threshold); all of them choose from one pass over the data.
+        score: How nets are compared then: ``cosine`` or ``snr``.
+        search_samples: Batches to compare on.
+        storage: How AMCT's methods (ifmr, hfmg) keep their data: ``sketch`` needs a fixed amount of memory; ``exact``
+            keeps all values and gives AMCT's very numbers.
+        sketches: Where to keep the sketches; a later call with the same model and data, and any method, needs no
+            inference. Default: they are gone when the models are written. In either case the same call continues a
+            run that was interrupted or killed.
+        workers: Processes that share the data.
         targets: Models to write.
         batch_num: Batches to use; default: the configuration's, without one all of the data.
         skip_layers: Layers to leave float (without ``config``).
@@ -240,21 +327,26 @@ def quantize(
         OrtQuantError: A leaf that names what is wrong; nothing is written then.
     """
     from ort_quant_plugin import steps
+    from ort_quant_plugin.chain import QuantizeChain
     from ort_quant_plugin.export import ExportOptions
 
     started = time.perf_counter()
+    methods = _names(method)
     options = ExportOptions(fake_quant_form, tuple(op_libraries))
-    chain = steps.QuantizeChain(save_path, targets, options, inputs=[model, config], force=force)
+    chain = QuantizeChain(save_path, targets, options, inputs=[model, config], force=force)
     chain.prepare(
         model,
         config,
-        method=method,
+        methods=methods,
         skip_layers=skip_layers,
         skip_layer_types=skip_layer_types,
         activation_offset=activation_offset,
     )
     chain.open_data(data, data_options, batch_num)
-    report = chain.run(steps.as_progress(progress))
+    shown = steps.as_progress(progress)
+    chain.run(shown, storage=storage, sketches=sketches, workers=workers)
+    chain.choose(methods, score, search_samples, shown)
+    report = chain.export()
     report.seconds = time.perf_counter() - started
     return report
 
@@ -297,6 +389,14 @@ def inspect(
     from ort_quant_plugin.inspection import inspect_model
 
     return inspect_model(model, config, record, op_libraries)
+
+
+def _names(method: str | Sequence[str]) -> tuple[str, ...]:
+    """One method or several, as a tuple without repetitions."""
+    names = (method,) if isinstance(method, str) else tuple(dict.fromkeys(method))
+    if not names:
+        raise ConfigError("No calibration method is given.", hint="Name at least one.", methods=names)
+    return names
 
 
 def _check_types(function: str, **arguments: tuple[object, type | tuple[type, ...]]) -> None:

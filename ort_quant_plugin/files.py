@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager, suppress
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.errors import OrtQuantError
 
-__all__ = ["FOLDER_MODE", "make_private_file", "read_text", "staging_folder", "unwritable", "write_text"]
+__all__ = [
+    "FOLDER_MODE",
+    "check_writable",
+    "make_private_file",
+    "read_text",
+    "staging_folder",
+    "unwritable",
+    "write_text",
+]
 
 _FILE_MODE = 0o640
 FOLDER_MODE = 0o750
@@ -61,6 +70,19 @@ def unwritable(path: Path, error: OSError) -> OutputError:
         hint="Check that the folder exists, is writable and has free space.",
         path=str(path),
     )
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before long work that its results could not be written.
+
+    Raises:
+        OutputError: ``folder``, or the parent it would be made in, is no folder or not writable.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise unwritable(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ort_quant_plugin.calibration.search import MethodScore
     from ort_quant_plugin.export.plan import LayerPlan, Plan
     from ort_quant_plugin.layers import Layer, LayerTable
     from ort_quant_plugin.passes import PassReport
@@ -85,9 +86,11 @@ class QuantizationReport(ExportReport):
         passes: What every graph pass did and declined.
         warnings: Remarks on configuration and data.
         record: The record file.
-        batches: Calibration batches run.
+        batches: Calibration batches whose data counts.
+        resumed: Batches of these that an earlier run had done.
         calibration_seconds: Wall time of the calibration run.
         seconds: Wall time of everything.
+        scores: How methods that were tried on the whole net did; empty when one method was given.
         sections: Titled sections added by plugins.
     """
 
@@ -95,8 +98,10 @@ class QuantizationReport(ExportReport):
     warnings: list[str] = field(default_factory=list)
     record: Path | None = None
     batches: int = 0
+    resumed: int = 0
     calibration_seconds: float = 0.0
     seconds: float = 0.0
+    scores: list[MethodScore] = field(default_factory=list)
     sections: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,6 +1,5 @@
 // Times calibration and quantization on one thread, per instruction set. Usage: bench_ifmr [million values]
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -9,22 +8,7 @@
 #include "hfmg.h"
 #include "ifmr.h"
 #include "isa.h"
-
-namespace {
-
-template <class F>
-double seconds(F f) {
-  double best = 1e300;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    f();
-    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    best = spent.count() < best ? spent.count() : best;
-  }
-  return best;
-}
-
-}  // namespace
+#include "stopwatch.h"
 
 int main(int argc, char** argv) {
   using namespace ort_quant;
@@ -44,15 +28,15 @@ int main(int argc, char** argv) {
     symmetric.asymmetric = false;
     const QuantizeParams params{30.0f, 3.0f, -128.0f, 127.0f, false};
     const double times[] = {
-        seconds([&] { ifmr(data, IfmrParams{}, *table, for_each_serial); }),
-        seconds([&] { ifmr(data, symmetric, *table, for_each_serial); }),
-        seconds([&] {
+        bench::least_seconds([&] { ifmr(data, IfmrParams{}, *table, for_each_serial); }),
+        bench::least_seconds([&] { ifmr(data, symmetric, *table, for_each_serial); }),
+        bench::least_seconds([&] {
           Histogram histogram(4096);
           histogram.add(data, *table, for_each_serial);
           hfmg(histogram, HfmgParams{});
         }),
-        seconds([&] { table->scan(data.data, count); }),
-        seconds([&] { table->quantize_f32_f32(data.data, output.data(), count, params); }),
+        bench::least_seconds([&] { table->scan(data.data, count); }),
+        bench::least_seconds([&] { table->quantize_f32_f32(data.data, output.data(), count, params); }),
     };
     std::printf("%-8s", table->name);
     for (double time : times) std::printf(" %16.1f", millions / time);

@@ -9,39 +9,6 @@
 namespace ort_quant {
 namespace {
 
-struct BinRange {
-  std::size_t left;
-  std::size_t right;
-};
-
-// Shrinks the full range from the side where few counts lie over many bins, down to a quarter of the bins.
-std::vector<BinRange> search_ranges(const std::vector<std::uint64_t>& counts) {
-  std::uint64_t total = 0;
-  for (std::uint64_t count : counts) total += count;
-  const std::uint64_t quota = std::max<std::uint64_t>((total + 99999) / 100000, 1);
-  const std::size_t min_bins = (counts.size() + 3) / 4;
-  std::vector<BinRange> ranges;
-  std::size_t left = 0;
-  std::size_t right = counts.size() - 1;
-  while (right - left > min_bins) {
-    std::size_t next_left = left;
-    for (std::uint64_t passed = 0; passed < quota && next_left < right; ++next_left) passed += counts[next_left];
-    std::size_t next_right = right;
-    for (std::uint64_t passed = 0; passed < quota && next_right > next_left; --next_right) {
-      passed += counts[next_right];
-    }
-    if (next_left - left > right - next_right) {
-      left = next_left;
-    } else {
-      right = next_right;
-    }
-    ranges.push_back({left, right});
-  }
-  // AMCT fails on a list left empty (few bins); the full range is the one sensible candidate then.
-  if (ranges.empty()) ranges.push_back({left, right});
-  return ranges;
-}
-
 // ∫ x² over [begin, end] at constant density.
 float square_norm(float begin, float end, float density) {
   return density * (end * end * end - begin * begin * begin) / 3.0f;
@@ -80,6 +47,44 @@ float range_loss(const std::vector<std::uint64_t>& counts, float width, BinRange
 
 }  // namespace
 
+std::vector<BinRange> search_ranges(const std::vector<std::uint64_t>& counts) {
+  std::uint64_t total = 0;
+  for (std::uint64_t count : counts) total += count;
+  const std::uint64_t quota = std::max<std::uint64_t>((total + 99999) / 100000, 1);
+  const std::size_t min_bins = (counts.size() + 3) / 4;
+  std::vector<BinRange> ranges;
+  std::size_t left = 0;
+  std::size_t right = counts.size() - 1;
+  while (right - left > min_bins) {
+    std::size_t next_left = left;
+    for (std::uint64_t passed = 0; passed < quota && next_left < right; ++next_left) passed += counts[next_left];
+    std::size_t next_right = right;
+    for (std::uint64_t passed = 0; passed < quota && next_right > next_left; --next_right) {
+      passed += counts[next_right];
+    }
+    if (next_left - left > right - next_right) {
+      left = next_left;
+    } else {
+      right = next_right;
+    }
+    ranges.push_back({left, right});
+  }
+  // AMCT fails on a list left empty (few bins); the full range is the one sensible candidate then.
+  if (ranges.empty()) ranges.push_back({left, right});
+  return ranges;
+}
+
+Range range_of(BinRange range, float low, float width, const HfmgParams& params) {
+  const float begin = low + static_cast<float>(range.left) * width;
+  const float end = low + static_cast<float>(range.right + 1) * width;
+  return range_from_bounds(begin, end, params.bits, params.asymmetric, kSmallestHfmgScale);
+}
+
+void refuse_span(float low, float high) {
+  throw CalibrationFailure("its values span from " + std::to_string(low) + " to " + std::to_string(high) +
+                           ", wider than float32 can hold");
+}
+
 Histogram::Histogram(std::size_t bins) : counts_(bins, 0) {}
 
 std::size_t Histogram::bin_of(float value, float width) const {
@@ -95,10 +100,7 @@ void Histogram::add(Span<const float> batch, const KernelTable& kernels, const F
   const bool first = empty();
   const float new_min = first ? scan.min : std::min(min_, scan.min);
   const float new_max = first ? scan.max : std::max(max_, scan.max);
-  if (!std::isfinite(new_max - new_min)) {
-    throw CalibrationFailure("its values span from " + std::to_string(new_min) + " to " + std::to_string(new_max) +
-                             ", wider than float32 can hold");
-  }
+  if (!std::isfinite(new_max - new_min)) refuse_span(new_min, new_max);
   min_ = new_min;
   max_ = new_max;
   std::fill(counts_.begin(), counts_.end(), 0);
@@ -166,9 +168,7 @@ Range hfmg(const Histogram& histogram, const HfmgParams& params) {
       best = range;
     }
   }
-  const float low = histogram.min() + static_cast<float>(best.left) * width;
-  const float high = histogram.min() + static_cast<float>(best.right + 1) * width;
-  return range_from_bounds(low, high, params.bits, params.asymmetric, kSmallestHfmgScale);
+  return range_of(best, histogram.min(), width, params);
 }
 
 }  // namespace ort_quant

@@ -23,6 +23,21 @@ struct HfmgParams {
   std::size_t bins = 4096;
 };
 
+// Bins left … right of a histogram.
+struct BinRange {
+  std::size_t left;
+  std::size_t right;
+};
+
+// The candidates: the full range shrinks from the side where few counts lie over many bins, down to a quarter of the bins.
+std::vector<BinRange> search_ranges(const std::vector<std::uint64_t>& counts);
+
+// Scale and offset of a candidate, where the histogram begins at `low`.
+Range range_of(BinRange range, float low, float width, const HfmgParams& params);
+
+// CalibrationFailure for data whose range is wider than float32 can hold.
+[[noreturn]] void refuse_span(float low, float high);
+
 // Counts of all batches so far over their common range.
 class Histogram {
  public:

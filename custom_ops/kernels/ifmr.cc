@@ -31,15 +31,6 @@ float nth_best(Span<const float> values, std::size_t rank, Better better) {
   return prune();
 }
 
-// Where the smallest finite loss is, first of equals.
-std::size_t argmin(const std::vector<double>& losses) {
-  const auto best = std::min_element(losses.begin(), losses.end());
-  if (!std::isfinite(*best)) {
-    throw CalibrationFailure("its values are too large: the squared quantization error overflows float32");
-  }
-  return static_cast<std::size_t>(best - losses.begin());
-}
-
 }  // namespace
 
 std::size_t candidate_count(const IfmrParams& params) {
@@ -96,6 +87,14 @@ Range CandidateRanges::range(std::size_t candidate) const {
   return {scale, static_cast<std::int32_t>(-std::round(lower / scale) - half_range)};
 }
 
+std::size_t least_loss(const std::vector<double>& losses) {
+  const auto best = std::min_element(losses.begin(), losses.end());
+  if (!std::isfinite(*best)) {
+    throw CalibrationFailure("its values are too large: the squared quantization error overflows float32");
+  }
+  return static_cast<std::size_t>(best - losses.begin());
+}
+
 Range ifmr(Span<const float> values, const IfmrParams& params, const KernelTable& kernels, const ForEach& for_each) {
   const float max_init = std::max(nth_largest(values, percentile_rank(params.max_percentile, values.size)), 0.0f);
   const float min_init = std::min(nth_smallest(values, percentile_rank(params.min_percentile, values.size)), 0.0f);
@@ -113,7 +112,7 @@ Range ifmr(Span<const float> values, const IfmrParams& params, const KernelTable
   });
   std::vector<double> losses(grid.count, 0.0);
   for (std::size_t i = 0; i < partial.size(); ++i) losses[i % grid.count] += partial[i];
-  return candidates.range(argmin(losses));
+  return candidates.range(least_loss(losses));
 }
 
 }  // namespace ort_quant

@@ -58,6 +58,9 @@ struct CandidateRanges {
 // so they would win); CalibrationFailure if none is left or a scale is too large.
 CandidateRanges candidate_ranges(float min_init, float max_init, const IfmrParams& params);
 
+// Where the smallest loss is, first of equals. CalibrationFailure if none is finite.
+std::size_t least_loss(const std::vector<double>& losses);
+
 // The whole search. Values must be finite and not empty. The result does not depend on how `for_each` spreads work.
 Range ifmr(Span<const float> values, const IfmrParams& params, const KernelTable& kernels, const ForEach& for_each);
 

@@ -52,6 +52,29 @@ struct CandidateGrid {
   bool magnitude;        // symmetric form: work on |x|; lower is 0 then
 };
 
+// A range as integers in the order of the floats, see float_order.h.
+struct OrderedRange {
+  std::int32_t min;
+  std::int32_t max;
+};
+
+// Range and sums of a block. Where the range is not finite, the sums mean nothing.
+struct BlockMoments {
+  OrderedRange range;
+  double total;
+  double total_abs;
+  double total_squares;
+};
+
+// A sketch is fed in blocks that fit into the first-level cache together with their bin numbers.
+inline constexpr std::size_t kSketchBlock = 2048;
+inline constexpr std::int32_t kBinsPerSide = 8192;
+// Neighbouring values count in different copies of the counters, so that runs of one value wait half as long for the
+// last increment of their counter. More copies leave no room in the first-level cache and cost more than they save.
+// The distance keeps the copies of one counter off equal places in their 4 KiB pages.
+inline constexpr std::size_t kCounterCopies = 2;
+inline constexpr std::size_t kCounterStride = 2 * kBinsPerSide + 32;
+
 struct KernelTable {
   const char* name;
 
@@ -83,6 +106,22 @@ struct KernelTable {
   // Adds Σ (x̂ − x)² of each candidate to `loss`. Values must be finite. Squared errors are summed in float32 within a
   // block of 2048 values (in 16 lanes, then the lanes pairwise) and in float64 across blocks.
   void (*add_candidate_losses)(const float*, std::size_t, const CandidateGrid&, double* loss);
+
+  // Of 1 … kSketchBlock values. Sums run in float64 in 8 lanes, then the lanes pairwise.
+  BlockMoments (*moments)(const float*, std::size_t);
+
+  // Counts at most kSketchBlock finite values below 2^13/inverse_width in magnitude: adds 1 to the counter
+  // middle[floor(x·inverse_width)] in one of the copies, nothing for zeros. inverse_width is a power of two in
+  // [2^-115, 2^120]; a negative value always has a negative bin. Returns the number of zeros.
+  std::size_t (*count_bins)(const float*, std::size_t, float inverse_width, std::uint32_t* middle);
+
+  // target[i] += the sum of the copies of counters[i], which become 0.
+  void (*drain_counters)(std::uint32_t* counters, std::uint32_t* target, std::size_t count);
+
+  // Widens [min, max] to the finite values among so many.
+  void (*widen_range)(const float*, std::size_t, OrderedRange&);
+  // The same for each value with its own range.
+  void (*widen_ranges)(const float*, std::size_t, std::int32_t* min, std::int32_t* max);
 };
 
 }  // namespace ort_quant

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernel_table.h"
+#include "sketch-inl.h"
 
 namespace ort_quant {
 namespace {
@@ -219,6 +220,11 @@ constexpr KernelTable make_table(const char* name) {
       widen<Vec>,
       scan<Vec>,
       add_candidate_losses<Vec>,
+      moments<Vec>,
+      count_bins<Vec>,
+      drain_counters,
+      widen_range<Vec>,
+      widen_ranges<Vec>,
   };
 }
 

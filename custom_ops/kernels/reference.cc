@@ -5,6 +5,8 @@
 #include <functional>
 #include <limits>
 
+#include "float_order.h"
+
 namespace ort_quant::reference {
 namespace {
 
@@ -52,6 +54,22 @@ ScanResult scan(const float* x, std::size_t count) {
       result.min = std::min(result.min, x[i]);
       result.max = std::max(result.max, x[i]);
     }
+  }
+  return result;
+}
+
+std::int32_t sketch_bin(float x, int exponent) {
+  return static_cast<std::int32_t>(std::floor(std::ldexp(static_cast<double>(x), -exponent)));
+}
+
+BlockMoments moments(const float* x, std::size_t count) {
+  BlockMoments result{{INT32_MAX, INT32_MIN}, 0, 0, 0};
+  for (std::size_t i = 0; i < count; ++i) {
+    result.range.min = std::min(result.range.min, ordered_bits(x[i]));
+    result.range.max = std::max(result.range.max, ordered_bits(x[i]));
+    result.total += static_cast<double>(x[i]);
+    result.total_abs += std::fabs(static_cast<double>(x[i]));
+    result.total_squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   }
   return result;
 }

@@ -16,6 +16,12 @@ std::int8_t quantize_int8(float x, const QuantizeParams& params);
 float dequantize(float x, const DequantizeParams& params);
 ScanResult scan(const float* x, std::size_t count);
 
+// floor(x·2^-exponent). Double precision has room for the product of any float.
+std::int32_t sketch_bin(float x, int exponent);
+
+// Moments of finite values, added up one by one.
+BlockMoments moments(const float* x, std::size_t count);
+
 // Σ (x̂ − x)² of one candidate in double precision, with a true division: the value that the fast kernel's float32
 // sums approximate.
 double candidate_loss(const float* x, std::size_t count, const CandidateGrid& grid, std::size_t candidate);

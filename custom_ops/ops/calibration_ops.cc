@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "attributes.h"
+#include "sketch_calibration.h"
 
 namespace ort_quant {
 namespace {
@@ -14,6 +15,14 @@ std::string quoted_list(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "'" : ", '") + name + "'";
   return text;
+}
+
+bool read_keeps_sketch(const KernelInfo& info) {
+  const std::string storage = info.attribute("storage", std::string("exact"));
+  if (storage != "exact" && storage != "sketch") {
+    refuse_attribute("storage", '"' + storage + '"', "exact or sketch", kConfigure);
+  }
+  return storage == "sketch";
 }
 
 }  // namespace
@@ -38,7 +47,8 @@ CalibrationSettings::CalibrationSettings(const KernelInfo& info)
       with_offset(read_int(info, "with_offset", 1, 0, 1) != 0),
       check_criterion(read_int(info, "check_criterion", 0, 0, 1) != 0),
       input_stamp(info.attribute("input_stamp", std::string("data"))),
-      precision_mode(read_half_precision(info) ? "FORCE_FP16_QUANT" : "DEFAULT") {
+      precision_mode(read_half_precision(info) ? "FORCE_FP16_QUANT" : "DEFAULT"),
+      keeps_sketch(read_keeps_sketch(info)) {
   if (input_stamp != "data" && input_stamp != "initial_h") {
     refuse_attribute("input_stamp", '"' + input_stamp + '"', "data or initial_h", kConfigure);
   }
@@ -51,6 +61,7 @@ IfmrMethod::IfmrMethod(const KernelInfo& info, const CalibrationSettings& settin
     : batches_(static_cast<std::size_t>(settings.batch_num)) {
   params_.bits = settings.num_bits;
   params_.asymmetric = settings.with_offset;
+  if (settings.keeps_sketch) sketch_.emplace();
   params_.start = info.attribute("start_ratio", params_.start);
   params_.end = info.attribute("end_ratio", params_.end);
   params_.step = info.attribute("step", params_.step);
@@ -74,7 +85,8 @@ IfmrMethod::IfmrMethod(const KernelInfo& info, const CalibrationSettings& settin
   }
 }
 
-void IfmrMethod::add(Span<const float> batch, const KernelTable&, const ForEach&) {
+void IfmrMethod::add(Span<const float> batch, const KernelTable& kernels, const ForEach& for_each) {
+  if (sketch_) return sketch_->add(batch, kernels, for_each);
   // Room for all batches at once: growing step by step would need twice the memory at its peak.
   constexpr std::size_t kForeseeableBatches = 1024;
   if (values_.empty()) values_.reserve(batch.size * std::min(batches_, kForeseeableBatches));
@@ -82,6 +94,7 @@ void IfmrMethod::add(Span<const float> batch, const KernelTable&, const ForEach&
 }
 
 std::optional<Range> IfmrMethod::finish(const KernelTable& kernels, const ForEach& for_each) {
+  if (sketch_) return sketch_->empty() ? std::nullopt : std::optional(ifmr(sketch_->distribution(), params_, for_each));
   if (values_.empty()) return std::nullopt;
   return ifmr({values_.data(), values_.size()}, params_, kernels, for_each);
 }
@@ -90,15 +103,19 @@ std::optional<Range> IfmrMethod::finish(const KernelTable& kernels, const ForEac
 
 HfmgMethod::HfmgMethod(const KernelInfo& info, const CalibrationSettings& settings)
     : histogram_(static_cast<std::size_t>(read_int(info, "nbins", 4096, 1, 1 << 20))) {
+  params_.bins = histogram_.counts().size();
   params_.bits = settings.num_bits;
   params_.asymmetric = settings.with_offset;
+  if (settings.keeps_sketch) sketch_.emplace();
 }
 
 void HfmgMethod::add(Span<const float> batch, const KernelTable& kernels, const ForEach& for_each) {
+  if (sketch_) return sketch_->add(batch, kernels, for_each);
   histogram_.add(batch, kernels, for_each);
 }
 
 std::optional<Range> HfmgMethod::finish(const KernelTable&, const ForEach&) {
+  if (sketch_) return sketch_->empty() ? std::nullopt : std::optional(hfmg(sketch_->distribution(), params_));
   if (histogram_.empty()) return std::nullopt;
   return hfmg(histogram_, params_);
 }

@@ -13,6 +13,7 @@
 #include "kernel_table.h"
 #include "ort.h"
 #include "record_file.h"
+#include "sketch.h"
 
 namespace ort_quant {
 
@@ -38,22 +39,27 @@ struct CalibrationSettings : RecordTarget {
   bool check_criterion;                 // 0; 1: the first dimension must be 1 (recurrent layers)
   std::string input_stamp;              // data
   std::string precision_mode;           // DEFAULT
+  bool keeps_sketch;                    // storage: sketch, or exact (the default), which reproduces AMCT's numbers
   std::optional<std::string> dump_dir;  // set if need_dump (0)
 };
 
-// How a method keeps the batches (finite values, never empty) and ends.
+// How a method keeps the batches (finite values, never empty) and ends: exactly, or as a sketch in constant memory.
 class IfmrMethod {
  public:
   static constexpr const char* kName = "IFMR";
   IfmrMethod(const KernelInfo& info, const CalibrationSettings& settings);
   void add(Span<const float> batch, const KernelTable& kernels, const ForEach& for_each);
   std::optional<Range> finish(const KernelTable& kernels, const ForEach& for_each);
-  void release() { values_ = {}; }
+  void release() {
+    values_ = {};
+    sketch_.reset();
+  }
 
  private:
   IfmrParams params_;
   std::size_t batches_;
   std::vector<float> values_;
+  std::optional<Sketch> sketch_;
 };
 
 class HfmgMethod {
@@ -62,11 +68,12 @@ class HfmgMethod {
   HfmgMethod(const KernelInfo& info, const CalibrationSettings& settings);
   void add(Span<const float> batch, const KernelTable& kernels, const ForEach& for_each);
   std::optional<Range> finish(const KernelTable& kernels, const ForEach& for_each);
-  void release() {}
+  void release() { sketch_.reset(); }
 
  private:
   HfmgParams params_;
   Histogram histogram_;
+  std::optional<Sketch> sketch_;
 };
 
 // Refuses NaN and infinity, naming the tensor and how many values are bad.

@@ -80,8 +80,8 @@ struct CustomOpOf : CustomOp {
       return nullptr;
     } catch (const std::bad_alloc&) {
       return node_status(*instance.api, K::kName, instance.node,
-                         "out of memory. Lower batch_num or the batch size, or calibrate this layer with HFMG, whose "
-                         "memory does not grow with the data.");
+                         "out of memory. Lower the batch size; where this is a calibration node that keeps all values, "
+                         "give it storage=\"sketch\", whose memory does not grow with the data, or lower batch_num.");
     } catch (const std::exception& error) {
       return node_status(*instance.api, K::kName, instance.node, error.what());
     } catch (...) {

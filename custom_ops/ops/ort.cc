@@ -125,18 +125,27 @@ float KernelInfo::attribute(const char* name, float fallback) const {
   return fallback;
 }
 
+std::optional<std::int64_t> KernelInfo::optional_int(const char* name) const {
+  const auto value = find_int(name);
+  if (!value && find_float(name)) refuse_type(name, "INT", "FLOAT");
+  if (!value && find_string(name)) refuse_type(name, "INT", "STRING");
+  return value;
+}
+
 std::int64_t KernelInfo::attribute(const char* name, std::int64_t fallback) const {
-  if (const auto value = find_int(name)) return *value;
-  if (find_float(name)) refuse_type(name, "INT", "FLOAT");
-  if (find_string(name)) refuse_type(name, "INT", "STRING");
-  return fallback;
+  return optional_int(name).value_or(fallback);
+}
+
+std::optional<std::string> KernelInfo::optional_exact_string(const char* name) const {
+  auto value = find_exact_string(name);
+  if (!value && find_float(name)) refuse_type(name, "STRING", "FLOAT");
+  if (!value && find_int(name)) refuse_type(name, "STRING", "INT");
+  return value;
 }
 
 std::string KernelInfo::attribute(const char* name, const std::string& fallback) const {
-  if (const auto value = find_string(name)) return *value;
-  if (find_float(name)) refuse_type(name, "STRING", "FLOAT");
-  if (find_int(name)) refuse_type(name, "STRING", "INT");
-  return fallback;
+  auto value = optional_exact_string(name);
+  return value ? right_trimmed(*std::move(value)) : fallback;
 }
 
 namespace {

@@ -40,6 +40,14 @@ struct ElementType<std::int8_t> {
   static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
 };
 template <>
+struct ElementType<std::uint8_t> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+};
+template <>
+struct ElementType<bool> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+};
+template <>
 struct ElementType<std::uint64_t> {
   static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64;
 };
@@ -67,6 +75,10 @@ class KernelInfo {
   float attribute(const char* name, float fallback) const;
   std::int64_t attribute(const char* name, std::int64_t fallback) const;
   std::string attribute(const char* name, const std::string& fallback) const;
+
+  // The same without a fallback. The string keeps trailing blanks.
+  std::optional<std::int64_t> optional_int(const char* name) const;
+  std::optional<std::string> optional_exact_string(const char* name) const;
 
   // OpError if it is missing.
   float required_float(const char* name) const;

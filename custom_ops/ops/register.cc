@@ -12,6 +12,7 @@
 #include "custom_op.h"
 #include "dequantize_ops.h"
 #include "isa.h"
+#include "observe_op.h"
 #include "quantize_ops.h"
 #include "search_n_ops.h"
 
@@ -51,6 +52,7 @@ std::vector<Domain> make_domains(const OrtApi& api, const KernelTable& kernels) 
       api, kernels, "amct.customop.extfp16"));
   domains.push_back(make_domain<AscendQuant<float, std::int8_t>, AscendQuant<Half, std::int8_t>>(
       api, kernels, "amct.customop.extint8"));
+  domains.push_back(make_domain<Observe<float>, Observe<Half>>(api, kernels, "ort_quant"));
   return domains;
 }
 

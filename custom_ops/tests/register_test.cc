@@ -101,12 +101,12 @@ void test_no_exception_leaves_the_library() {
 void test_registration() {
   const OrtApiBase base{&api_up_to_17, &version_1_17};
   CHECK(RegisterCustomOps(nullptr, &base) == nullptr, last_status);
-  CHECK(domains_added == 3, domains_added);
+  CHECK(domains_added == 4, domains_added);
   const int ops = ops_added;
   CHECK(ops > 0, ops);
   // A second session shares the domains.
   CHECK(RegisterCustomOps(nullptr, &base) == nullptr, last_status);
-  CHECK(domains_added == 6 && ops_added == ops, domains_added, ops_added);
+  CHECK(domains_added == 8 && ops_added == ops, domains_added, ops_added);
 }
 
 void test_unknown_isa() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ort_quant_plugin.calibration.batches import BatchData, group
 from ort_quant_plugin.calibration.feeds import describe_shape, name_feed, single_input, static_batch
+from ort_quant_plugin.calibration.fingerprint import array_state, file_state
 from ort_quant_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ort_quant_plugin.model import TensorSpec
 
 __all__ = ["open_arrays", "open_npy", "open_npz", "read_npy"]
+
+_READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -58,31 +62,40 @@ class _ArrayFile:
             )
         return cls(name, opener, shape, dtype, fortran)
 
-    def rows(self, batch_size: int) -> Iterator[Array]:
-        """Yield ``batch_size`` entries of the first axis at a time, reading no more than that.
+    def rows(self, batch_size: int, begin: int = 0, end: int | None = None) -> Iterator[Array]:
+        """Yield entries ``begin`` to ``end − 1`` of the first axis, ``batch_size`` at a time; read no more than that.
 
         Raises:
             DataError: the file ends early.
         """
         row = int(math.prod(self.shape[1:])) * self.dtype.itemsize
+        end = self.shape[0] if end is None else min(end, self.shape[0])
         with self.open() as stream:
             _header(stream)
             if self.fortran:  # rows are not contiguous in the file: only the whole array can be read
                 data = np.frombuffer(self._take(stream, row * self.shape[0]), self.dtype)
                 whole = data.reshape(self.shape, order="F")
-                yield from (whole[start : start + batch_size] for start in range(0, self.shape[0], batch_size))
+                yield from (whole[start : min(start + batch_size, end)] for start in range(begin, end, batch_size))
                 return
-            for start in range(0, self.shape[0], batch_size):
-                count = min(batch_size, self.shape[0] - start)
+            self._skip(stream, row * begin)
+            for start in range(begin, end, batch_size):
+                count = min(batch_size, end - start)
                 yield np.frombuffer(self._take(stream, row * count), self.dtype).reshape(count, *self.shape[1:])
+
+    def _skip(self, stream: IO[bytes], size: int) -> None:
+        try:
+            stream.seek(size, 1)  # a compressed member of a .npz is read over, in pieces
+        except _READ_ERRORS as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(f"{self.name} cannot be read: {error}.", hint="Write the file again.", path=self.name)
 
     def _take(self, stream: IO[bytes], size: int) -> bytes:
         try:
             data = stream.read(size)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{self.name} cannot be read: {error}.", hint="Write the file again.", path=self.name
-            ) from error
+        except _READ_ERRORS as error:
+            raise self._unreadable(error) from error
         if len(data) != size:
             raise DataError(
                 f"{self.name} ends early: {size - len(data)} bytes of {describe_shape(self.shape)} {self.dtype} are "
@@ -118,7 +131,7 @@ def read_npy(path: Path) -> Array:
 def open_npy(path: Path, specs: Sequence[TensorSpec], batch_size: int) -> BatchData:
     """Open a .npy file for the model's only input; its first axis is the sample axis."""
     spec = single_input(specs, f"{path}")
-    return _stream({spec.name: _ArrayFile.inspect(str(path), lambda: path.open("rb"))}, specs, batch_size, path.name)
+    return _stream({spec.name: _ArrayFile.inspect(str(path), lambda: path.open("rb"))}, specs, batch_size, path)
 
 
 def open_npz(path: Path, specs: Sequence[TensorSpec], batch_size: int) -> BatchData:
@@ -159,19 +172,19 @@ def open_npz(path: Path, specs: Sequence[TensorSpec], batch_size: int) -> BatchD
         return open_member
 
     files = {name: _ArrayFile.inspect(f"{path}[{keys[name]}]", opener(f"{keys[name]}.npy")) for name in wanted}
-    return _stream(files, specs, batch_size, path.name)
+    return _stream(files, specs, batch_size, path)
 
 
-def _stream(files: Mapping[str, _ArrayFile], specs: Sequence[TensorSpec], batch_size: int, label: str) -> BatchData:
+def _stream(files: Mapping[str, _ArrayFile], specs: Sequence[TensorSpec], batch_size: int, path: Path) -> BatchData:
     size, dynamic = static_batch(specs, batch_size)
-    counts = _count_samples({file.name: file.shape for file in files.values()}, label)
-    names, notes = group([f"{label}[{index}]" for index in range(counts)], size, keep_rest=dynamic)
+    counts = _count_samples({file.name: file.shape for file in files.values()}, path.name)
+    names, notes = group([f"{path.name}[{index}]" for index in range(counts)], size, keep_rest=dynamic)
 
-    def read() -> Iterator[Feed]:
-        for rows in zip(*(file.rows(size) for file in files.values()), strict=True):
+    def read(start: int, stop: int) -> Iterator[Feed]:
+        for rows in zip(*(file.rows(size, start * size, stop * size) for file in files.values()), strict=True):
             yield dict(zip(files, rows, strict=True))
 
-    return BatchData(specs, names, read, notes)
+    return BatchData(specs, names, read, notes, identity=lambda: file_state(path))
 
 
 def open_arrays(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], batch_size: int) -> BatchData:
@@ -194,11 +207,14 @@ def open_arrays(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], batch_si
     count = _count_samples({f"array '{name}'": array.shape for name, array in whole.items()}, "array")
     names, notes = group([f"array[{index}]" for index in range(count)], size, keep_rest=dynamic)
 
-    def read() -> Iterator[Feed]:
-        for index in range(len(names)):
+    def read(start: int, stop: int) -> Iterator[Feed]:
+        for index in range(start, stop):
             yield {name: array[index * size : (index + 1) * size] for name, array in whole.items()}
 
-    return BatchData(specs, names, read, notes)
+    def identity() -> object:
+        return {name: array_state(array) for name, array in whole.items()}
+
+    return BatchData(specs, names, read, notes, identity=identity)
 
 
 def _count_samples(shapes: Mapping[str, tuple[int, ...]], label: str) -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
 from ort_quant_plugin.calibration.feeds import fit_feed
+from ort_quant_plugin.calibration.fingerprint import digest
 from ort_quant_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,6 +42,16 @@ class CalibrationData(Protocol):
 class BatchData:
     """Lazy, re-iterable batches: reads one batch, checks it against the model's inputs, yields it, forgets it.
 
+    A cloudpickle of it reads the same data in another process with the same working directory.
+
+    Args:
+        specs: The model's inputs.
+        batch_names: See the attribute.
+        read: ``read(start, stop)`` yields batches start to stop − 1 and touches no others.
+        notes: See the attribute.
+        identity: What tells this source from others, beyond inputs and names: a value JSON can hold,
+            ``None`` where it cannot be known.
+
     Attributes:
         batch_names: Source of each sample, one list per batch.
         notes: What the user should know and would not see (samples dropped from an incomplete batch).
@@ -47,25 +61,32 @@ class BatchData:
         self,
         specs: Sequence[TensorSpec],
         batch_names: list[list[str]],
-        read: Callable[[], Iterator[Feed]],
+        read: Callable[[int, int], Iterator[Feed]],
         notes: Sequence[str] = (),
+        *,
+        identity: Callable[[], object] = lambda: None,
     ) -> None:
         self.batch_names = batch_names
         self.notes = list(notes)
         self._specs = list(specs)
         self._read = read
+        self._identity = identity
+        self._all_names = batch_names
+        self._start = 0
 
     def __len__(self) -> int:
         return len(self.batch_names)
 
     def __iter__(self) -> Iterator[Feed]:
         count = 0
-        for names, feed in zip(self.batch_names, self._read(), strict=False):
+        feeds = self._read(self._start, self._start + len(self))
+        for names, feed in zip(self.batch_names, feeds, strict=False):
             yield fit_feed(feed, self._specs, source_label(names))
             count += 1
         if count < len(self.batch_names):
+            where = f" from batch {self._start} on" if self._start else ""
             raise DataError(
-                f"The data gave {count} batches, but {len(self.batch_names)} at the first look.",
+                f"The data gave {count} batches{where}, but {len(self.batch_names)} at the first look.",
                 hint="Let the source yield the same batches every time it is read.",
                 value=count,
                 expected=len(self.batch_names),
@@ -83,7 +104,43 @@ class BatchData:
             raise DataError(
                 f"The number of batches is {limit}; expected at least 1.", hint="Use 1 or more.", value=limit
             )
-        return BatchData(self._specs, self.batch_names[:limit], self._read, self.notes)
+        return self.select(0, limit)
+
+    def select(self, start: int, stop: int) -> BatchData:
+        """Return batches ``start`` to ``stop − 1`` (counted from 0); the others are not read, let alone decoded.
+
+        Batches of an iterable are skipped by running through it.
+
+        Raises:
+            DataError: ``0 ≤ start ≤ stop ≤ len(self)`` does not hold.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise DataError(
+                f"The data has {len(self)} batches; a selection of [{start}, {stop}) is not possible.",
+                hint=f"Select within [0, {len(self)}).",
+                value=(start, stop),
+                expected=len(self),
+            )
+        if stop - start == len(self):
+            return self
+        part = copy.copy(self)
+        part.batch_names, part.notes = self.batch_names[start:stop], list(self.notes)
+        part._start = self._start + start
+        return part
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Hex digest of data, preprocessing, model inputs and batches; ``None`` for code that makes the data.
+
+        Files count with name (relative to the data's folder), size and time of change; arrays in memory with their
+        values. Determined anew at each call; a selection of everything has the fingerprint of the whole.
+        """
+        known = self._identity()
+        if known is None:
+            return None
+        inputs = [[spec.name, str(np.dtype(spec.dtype)), spec.shape] for spec in self._specs]
+        whole = digest(inputs, self._all_names, known)
+        return whole if len(self) == len(self._all_names) else digest(whole, self._start, len(self))
 
 
 def source_label(names: Sequence[str]) -> str:

@@ -1,13 +1,14 @@
 """Calibration and evaluation data: one door, :func:`open_data`, for every form a user may have it in.
 
 Whatever the form, the result is a :class:`CalibrationData`: batches in a fixed order (lexicographic for
-files), readable any number of times, with a known length, one batch in memory at a time.
+files), readable any number of times and from any batch on, with a known length, one batch in memory at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from ort_quant_plugin.calibration.arrays import open_arrays, open_npy, open_npz
 from ort_quant_plugin.calibration.batches import BatchData, CalibrationData
-from ort_quant_plugin.calibration.feeders import load_object, open_factory, open_iterable
+from ort_quant_plugin.calibration.feeders import NamedObject, open_factory, open_iterable
 from ort_quant_plugin.calibration.feeds import single_input
 from ort_quant_plugin.calibration.images import IMAGE_SUFFIXES, ImagePreprocess
 from ort_quant_plugin.calibration.raw import open_bin_folders
@@ -38,7 +39,7 @@ def open_data(
     shapes: Mapping[str, Sequence[int]] | None = None,
     dtypes: Mapping[str, np.dtype[Any]] | None = None,
     split: str | None = None,
-) -> CalibrationData:
+) -> BatchData:
     """Open calibration data for a model.
 
     Args:
@@ -135,14 +136,14 @@ def _open_file(path: Path, request: _Request) -> BatchData:
 
 
 def _open_named(spec: str, request: _Request) -> BatchData:
-    found = load_object(spec)
-    if not callable(found):
+    named = NamedObject(spec)
+    if not callable(named.found):
         raise DataError(
-            f"'{spec}' is a {type(found).__name__}, not a callable.",
+            f"'{spec}' is a {type(named.found).__name__}, not a callable.",
             hint="Define a function without arguments that yields feeds.",
             value=spec,
         )
-    return open_factory(found, request.inputs, spec)
+    return open_factory(named, request.inputs, spec)
 
 
 def _open_object(spec: Any, request: _Request) -> BatchData:
@@ -153,7 +154,9 @@ def _open_object(spec: Any, request: _Request) -> BatchData:
         named = spec if isinstance(spec, Mapping) else {single_input(inputs, "One array").name: spec}
         return open_arrays(named, inputs, request.batch_size)
     if isinstance(spec, CalibrationData):
-        return BatchData(inputs, [list(names) for names in spec.batch_names], lambda: iter(spec))
+        return BatchData(
+            inputs, [list(names) for names in spec.batch_names], lambda start, stop: islice(spec, start, stop)
+        )
     if callable(spec):
         return open_factory(spec, inputs, label)
     if isinstance(spec, Iterable):

@@ -14,6 +14,7 @@ import numpy as np
 
 from ort_quant_plugin.calibration.batches import BatchData
 from ort_quant_plugin.calibration.feeds import name_feed
+from ort_quant_plugin.calibration.fingerprint import array_state
 from ort_quant_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,32 @@ if TYPE_CHECKING:
     from ort_quant_plugin.calibration.feeds import Feed
     from ort_quant_plugin.model import TensorSpec
 
-__all__ = ["load_module", "load_object", "open_factory", "open_iterable"]
+__all__ = ["NamedObject", "load_module", "load_object", "open_factory", "open_iterable"]
+
+
+class NamedObject:
+    """A callable by its name on the command line; a worker process that receives it imports it by that name.
+
+    Args:
+        spec: See :func:`load_object`.
+
+    Attributes:
+        found: The object of that name.
+
+    Raises:
+        DataError: As :func:`load_object`.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self.found = load_object(spec)
+        self._spec = spec
+
+    def __call__(self) -> Any:
+        """Call the object without arguments."""
+        return self.found()
+
+    def __reduce__(self) -> tuple[type[NamedObject], tuple[str]]:
+        return NamedObject, (self._spec,)
 
 
 def load_object(spec: str) -> Any:
@@ -107,19 +133,32 @@ def open_iterable(items: Iterable[Any], inputs: Sequence[TensorSpec], label: str
     if isinstance(items, Iterator):
         items = list(_guarded(items, label))
     length = len(items) if isinstance(items, Sized) else sum(1 for _ in _guarded(items, label))
-    return _open(lambda: items, length, inputs, label)
+    held = items if isinstance(items, (list, tuple)) else None
+    return _open(lambda: items, length, inputs, label, held)
 
 
-def _open(make: Callable[[], Iterable[Any]], length: int, inputs: Sequence[TensorSpec], label: str) -> BatchData:
+def _open(
+    make: Callable[[], Iterable[Any]],
+    length: int,
+    inputs: Sequence[TensorSpec],
+    label: str,
+    held: Sequence[Any] | None = None,
+) -> BatchData:
     if length == 0:
         raise DataError(f"{label} gives no batches.", hint="Yield at least one feed.", value=label)
     names = [[f"batch {index} of {label}"] for index in range(length)]
 
-    def read() -> Iterator[Feed]:
-        for index, item in enumerate(_guarded(itertools.islice(make(), length), label)):
+    def read(start: int, stop: int) -> Iterator[Feed]:
+        for index, item in enumerate(_guarded(itertools.islice(make(), start, stop), label), start):
             yield name_feed(item, inputs, names[index][0])
 
-    return BatchData(inputs, names, read)
+    def identity() -> object:
+        if held is None:
+            return None
+        feeds = (name_feed(item, inputs, names[index][0]) for index, item in enumerate(held))
+        return [{name: array_state(array) for name, array in feed.items()} for feed in feeds]
+
+    return BatchData(inputs, names, read, identity=identity)
 
 
 def _guarded(items: Iterable[Any], label: str) -> Iterator[Any]:

@@ -7,7 +7,7 @@ Nothing is guessed from the model: no default mean, no resize, no EXIF rotation,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -94,6 +94,15 @@ class ImagePreprocess:
     def scales(self) -> bool:
         """Whether pixel values change at all."""
         return any(self.mean) or any(value != 1 for value in self.std)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """The values, mean and std per channel in float32: equal for equal preprocessing."""
+        scaling = {
+            name: np.broadcast_to(self._per_channel(getattr(self, name)), self.depth).tolist()
+            for name in ("mean", "std")
+        }
+        return {**asdict(self), **scaling}
 
     def _per_channel(self, values: tuple[float, ...]) -> NDArray[np.float32]:
         return np.asarray(values if len(values) == self.depth else values[:1], dtype=np.float32)

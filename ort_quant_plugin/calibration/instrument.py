@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from ort_quant_plugin.calibration.methods import CalibrationMethod
+    from ort_quant_plugin.calibration.methods import CalibrationMethod, Storage
     from ort_quant_plugin.config import LayerConfig, QuantConfig, TensorConfig
     from ort_quant_plugin.layers import Layer, LayerTable
     from ort_quant_plugin.weights import QuantizedWeight, WeightQuantizer
@@ -55,6 +55,7 @@ def instrument(
     methods: Mapping[str, CalibrationMethod],
     weight_quantizers: Mapping[str, WeightQuantizer],
     observe_outputs: bool = True,
+    storage: Storage = "sketch",
 ) -> Instrumented:
     """Quantize weights and insert calibration nodes, in place.
 
@@ -67,6 +68,7 @@ def instrument(
         weight_quantizers: Weight quantizers by name.
         observe_outputs: Also observe the layer outputs that the QDQ model needs (record keys ``<layer>:output``);
             without them the record holds AMCT's entries only.
+        storage: How AMCT's operators keep their data.
 
     Raises:
         ConfigError: Nothing is enabled, or an entry of tensor_quantize means a constant.
@@ -97,6 +99,7 @@ def instrument(
         batch_num=config.batch_num,
         record_file=record_file,
         precision_mode=config.fakequant_precision_mode,
+        storage=storage,
     )
     return Instrumented(record, observers)
 

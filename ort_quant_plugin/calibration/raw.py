@@ -9,6 +9,7 @@ import numpy as np
 
 from ort_quant_plugin.calibration.batches import BatchData
 from ort_quant_plugin.calibration.feeds import describe_shape
+from ort_quant_plugin.calibration.fingerprint import file_state
 from ort_quant_plugin.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,14 +61,21 @@ def open_bin_folders(
             _check_bin_size(path, *layouts[name])
     batches = list(zip(*files.values(), strict=True))
 
-    def read() -> Iterator[Feed]:
-        for paths in batches:
+    def read(start: int, stop: int) -> Iterator[Feed]:
+        for paths in batches[start:stop]:
             yield {
                 name: np.fromfile(path, layouts[name][1]).reshape(layouts[name][0])
                 for name, path in zip(order, paths, strict=True)
             }
 
-    return BatchData(specs, [[";".join(path.name for path in dict.fromkeys(paths))] for paths in batches], read)
+    def identity() -> object:
+        return {
+            name: [shape, dtype.str, [(path.name, file_state(path)) for path in files[name]]]
+            for name, (shape, dtype) in layouts.items()
+        }
+
+    names = [[";".join(path.name for path in dict.fromkeys(paths))] for paths in batches]
+    return BatchData(specs, names, read, identity=identity)
 
 
 def _bin_layout(

@@ -10,6 +10,7 @@ import numpy as np
 from ort_quant_plugin.calibration.arrays import read_npy
 from ort_quant_plugin.calibration.batches import BatchData, group
 from ort_quant_plugin.calibration.feeds import describe_shape, single_input, static_batch
+from ort_quant_plugin.calibration.fingerprint import file_state
 from ort_quant_plugin.calibration.images import IMAGE_SUFFIXES, ImagePreprocess, read_image
 from ort_quant_plugin.errors import DataError
 
@@ -99,12 +100,15 @@ def open_samples(
     size, dynamic = static_batch(inputs, batch_size)
     batches, notes = group(names, size, keep_rest=dynamic)
 
-    def read() -> Iterator[Feed]:
-        for start in range(0, len(paths), size):
-            chunk = paths[start : start + size]
+    def read(start: int, stop: int) -> Iterator[Feed]:
+        for index in range(start, stop):
+            chunk = paths[index * size : (index + 1) * size]
             yield {spec.name: _stack([_read_sample(path, preprocess, spec) for path in chunk], chunk, spec)}
 
-    return BatchData(inputs, batches, read, notes)
+    def identity() -> object:
+        return preprocess.identity, [file_state(path) for path in paths[: sum(map(len, batches))]]
+
+    return BatchData(inputs, batches, read, notes, identity=identity)
 
 
 def _read_sample(path: Path, preprocess: ImagePreprocess, spec: TensorSpec) -> Array:

@@ -14,6 +14,7 @@ from ort_quant_plugin.errors import CalibrationError, DataError, OrtQuantError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ort_quant_plugin.calibration.methods import Storage
     from ort_quant_plugin.report import QuantizationReport
 
 __all__ = ["load_evaluator", "quantize_with_evaluator"]
@@ -52,6 +53,7 @@ def quantize_with_evaluator(
     skip_layers: Sequence[str],
     symmetric: bool,
     targets: Sequence[str],
+    storage: Storage,
     force: bool,
     **export_choices: Any,
 ) -> QuantizationReport:
@@ -88,7 +90,7 @@ def quantize_with_evaluator(
                 config_defination=config,
                 op_libraries=libraries,
             )
-        api.quantize_model(config_file, model, modified, record, op_libraries=libraries)
+        api.quantize_model(config_file, model, modified, record, storage=storage, op_libraries=libraries)
         _run(user, modified, evaluator)
         report = api.save_model(modified, record, save_path, targets=targets, **export_choices)
         write_text(record_path, Path(record).read_text(encoding="utf-8"))

@@ -40,6 +40,7 @@ VERBS = {
     "config": "Write a quantization configuration for a model.",
     "prepare": "Write the calibration model and its record file.",
     "calibrate": "Run a calibration model over data; it fills in its record file.",
+    "ranges": "Show what each calibration method chooses, from saved sketches.",
     "export": "Write the quantized models from a calibrated record.",
     "inspect": "List the layers of a model: quantized or why not, scales, granularity.",
     "compare": "Compare quantized models with the float model on data.",

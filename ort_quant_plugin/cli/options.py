@@ -22,10 +22,13 @@ __all__ = [
     "export_options",
     "force_option",
     "json_option",
+    "methods_option",
     "model_argument",
     "op_library_option",
     "output_options",
     "parse_shapes",
+    "storage_option",
+    "workers_option",
 ]
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
@@ -120,6 +123,37 @@ def op_library_option(function: Function) -> Function:
         metavar="FILE",
         multiple=True,
         help="Library of custom operators the model uses. Repeatable.",
+    )(function)
+
+
+def methods_option(help_text: str) -> Callable[[Function], Function]:
+    """--method, names separated by commas; the function receives ``methods``, a tuple."""
+
+    def split(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name.strip() for name in (value or "").split(",") if name.strip()))
+
+    return click.option("--method", "methods", metavar="NAME[,NAME…]", callback=split, help=help_text)
+
+
+def storage_option(function: Function) -> Function:
+    """--storage."""
+    return click.option(
+        "--storage",
+        type=click.Choice(["sketch", "exact"]),
+        default="sketch",
+        show_default=True,
+        help="How ifmr and hfmg keep their data: in a fixed amount of memory, or all of it (AMCT's very numbers).",
+    )(function)
+
+
+def workers_option(function: Function) -> Function:
+    """--workers."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Processes that share the data; the result is the same for any number.",
     )(function)
 
 

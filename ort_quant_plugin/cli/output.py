@@ -134,19 +134,10 @@ class Output:
         if not console.is_terminal:
             yield _plain_progress(console)
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from ort_quant_plugin.progress import bar_updates, progress_bar
 
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Bar(*columns, console=console, transient=True) as bar:
-            tasks: dict[str, Any] = {}
-
-            def show(event: ProgressEvent) -> None:
-                if event.stage not in tasks:
-                    tasks[event.stage] = bar.add_task(event.stage, total=event.total)
-                bar.update(tasks[event.stage], completed=event.done)
-
-            yield show
+        with progress_bar(console) as bar:
+            yield bar_updates(bar)
 
 
 def _plain_progress(console: Console) -> Callable[[ProgressEvent], None]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ort_quant_plugin.cli import options, views
 from ort_quant_plugin.cli.output import get_output
+
+if TYPE_CHECKING:
+    from ort_quant_plugin.calibration.methods import Storage
 
 __all__ = ["command"]
 
@@ -23,6 +27,7 @@ __all__ = ["command"]
 @click.option(
     "--batch-num", type=click.IntRange(1), help="Batches calibration will use, without --config.  [default: 1]"
 )
+@options.storage_option
 @options.op_library_option
 @options.force_option
 @options.json_option
@@ -33,6 +38,7 @@ def command(
     modified: str,
     record: str,
     batch_num: int | None,
+    storage: Storage,
     op_libraries: tuple[str, ...],
     force: bool,
 ) -> None:
@@ -54,6 +60,6 @@ def command(
         if config is None:
             config = f"{folder}/config.json"
             api.create_quant_config(config, model, batch_num=batch_num or 1, op_libraries=op_libraries)
-        api.quantize_model(config, model, modified, record, op_libraries=op_libraries)
+        api.quantize_model(config, model, modified, record, storage=storage, op_libraries=op_libraries)
     written = {"model": Path(modified), "record": Path(record)}
     output.result({"outputs": written}, [views.file_table(output, written)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ort_quant_plugin.cli import options, views
 from ort_quant_plugin.cli.output import Output, get_output
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ort_quant_plugin.cli.options import DataSource
-    from ort_quant_plugin.report import ExportReport
+    from ort_quant_plugin.report import ExportReport, QuantizationReport
 
 __all__ = ["command"]
 
@@ -38,7 +39,29 @@ __all__ = ["command"]
     help="Instead of --data: a python file with an object that has calibration(model).",
 )
 @click.option("-c", "--config", "--calibration-config", "config", metavar="FILE", help="JSON or .cfg configuration.")
-@click.option("--method", metavar="NAME", help="Calibration method: ifmr, hfmg, or a plugin's.  [default: ifmr]")
+@options.methods_option(
+    "Calibration method; of several, separated by commas, the one whose net is nearest to the float net wins.  "
+    "[default: ifmr]"
+)
+@click.option(
+    "--score",
+    type=click.Choice(["cosine", "snr"]),
+    default="cosine",
+    show_default=True,
+    help="How the nets of several methods are compared with the float net.",
+)
+@click.option(
+    "--search-samples",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Batches to compare the nets of several methods on.",
+)
+@options.storage_option
+@options.workers_option
+@click.option(
+    "--sketches", metavar="FILE", help="Keep what was observed: the next call, with any method, needs no inference."
+)
 @click.option("--batch-num", type=click.IntRange(1), help="Batches to use.  [default: the configuration's, else all]")
 @options.calibration_options
 @options.export_options
@@ -79,7 +102,7 @@ def check_choices(choices: dict[str, Any], config: str) -> None:
         "skip_layers": "--skip-layer",
         "skip_layer_types": "--skip-layer-type",
         "symmetric": "--symmetric",
-        "method": "--method",
+        "methods": "--method",
     }
     for name, option in names.items():
         if choices.get(name):
@@ -95,7 +118,7 @@ def _with_data(
     from ort_quant_plugin.api import quantize
 
     assert source is not None
-    symmetric, method = choices.pop("symmetric"), choices.pop("method")
+    symmetric, methods = choices.pop("symmetric"), choices.pop("methods")
     with get_output().progress() as progress:
         return quantize(
             model,
@@ -103,7 +126,7 @@ def _with_data(
             save_path,
             targets=targets,
             activation_offset=not symmetric,
-            method=method or "ifmr",
+            method=methods or "ifmr",
             progress=progress or False,
             **choices,
             **source.options(model),
@@ -115,12 +138,15 @@ def _with_evaluator(
 ) -> ExportReport:
     from ort_quant_plugin.cli.evaluator import quantize_with_evaluator
 
-    if choices.pop("method") or choices["skip_layer_types"]:
+    context = click.get_current_context()
+    if choices.pop("methods") or choices.pop("skip_layer_types"):
         raise click.UsageError(
-            "--method and --skip-layer-type need --data; beside --evaluator write a configuration file.",
-            click.get_current_context(),
+            "--method and --skip-layer-type need --data; beside --evaluator write a configuration file.", context
         )
-    del choices["skip_layer_types"]
+    for name in ("score", "search_samples", "workers", "sketches"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --data: the evaluator runs the model.", context)
+        del choices[name]
     return quantize_with_evaluator(model, evaluator, save_path, targets=targets, **choices)
 
 
@@ -143,6 +169,23 @@ def summary(output: Output, report: ExportReport) -> Iterator[RenderableType]:
         yield from views.float_layers(output, report.layers)
     for title, text in (chain.sections if chain else {}).items():
         yield f"\n{title}\n{text}"
+    yield from _scores(output, chain)
     record = {"record": chain.record} if chain and chain.record else {}
     yield ""
     yield views.file_table(output, report.outputs | record)
+
+
+def _scores(output: Output, chain: QuantizationReport | None) -> Iterator[RenderableType]:
+    """How the methods that were tried did."""
+    if not chain or not chain.scores:
+        return
+    rows = [
+        [
+            found.method,
+            "-" if found.score is None else f"{found.score:.6f}",
+            "chosen" if found.chosen else found.reason or "",
+        ]
+        for found in chain.scores
+    ]
+    yield ""
+    yield output.table(["Method", ("Score", "right"), ("", "wrap")], rows)

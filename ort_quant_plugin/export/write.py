@@ -74,6 +74,7 @@ def write_targets(
     options: ExportOptions,
     *,
     extra_files: Mapping[str, str] | None = None,
+    external: bool = False,
 ) -> tuple[dict[str, Path], dict[str, Exported]]:
     """Export and check every target in a staging folder, then move all files into place.
 
@@ -84,6 +85,7 @@ def write_targets(
         exporters: What to write.
         options: The caller's choices.
         extra_files: Further text files by name (no folder).
+        external: Whether tensors go to external files even where the model holds them in memory.
 
     Returns:
         Final paths by target (``info`` too), and what the exporters said.
@@ -94,7 +96,6 @@ def write_targets(
     paths = output_paths(save_path, exporters)
     folder, prefix = split_save_path(save_path)
     results: dict[str, Exported] = {}
-    external = is_external(model)
     with staging_folder(folder) as staging:
         for exporter in exporters:
             results[exporter.target] = exported = exporter.export(model.clone(), plan, options)
@@ -107,7 +108,7 @@ def write_targets(
                 # AMCT has no prefix here, so that a second model in the same folder overwrites the first one's weights.
                 external_prefix=f"{prefix}_" if prefix else "",
                 external_suffix=exported.external_suffix,
-                force_external=external,
+                force_external=external or is_external(model),
             )
             exporter.verify(target, exported, plan, options)
         for name, text in (extra_files or {}).items():

@@ -145,7 +145,11 @@ def session_options(**attributes: object) -> onnxruntime.SessionOptions:
 
 
 def open_session(
-    path: str | os.PathLike[str], op_libraries: Sequence[str] = (), *, optimize: bool = True
+    path: str | os.PathLike[str],
+    op_libraries: Sequence[str] = (),
+    *,
+    optimize: bool = True,
+    threads: int | None = None,
 ) -> onnxruntime.InferenceSession:
     """Load a model into ONNX Runtime's CPU provider with the custom ops registered.
 
@@ -153,6 +157,7 @@ def open_session(
         path: The model.
         op_libraries: Libraries of further custom operators.
         optimize: Whether ONNX Runtime may fuse and re-arrange operators.
+        threads: Intra-op threads; default: ONNX Runtime's, one a core.
 
     Raises:
         OpLibraryError: A library is missing or refused.
@@ -162,6 +167,8 @@ def open_session(
         raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
     runtime = onnxruntime_module()
     options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
+    if threads is not None:
+        options.intra_op_num_threads = threads
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Sessions take turns here: a pool that spins while its session waits would take the cores from the next one.

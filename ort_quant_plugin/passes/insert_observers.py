@@ -3,6 +3,11 @@
 A calibration node is a side branch: its output feeds nothing, ONNX Runtime (1.17 to 1.31) runs it
 all the same at every optimization level, and the graph's outputs stay exactly the user's. One node
 serves every layer that reads the same tensor with the same parameters.
+
+Methods with an operator of their own (AMCT's IFMR and HFMG) write the record in any process. The others
+need ``ort_quant.Observe``, which hands out sketches on demand::
+
+    ort_quant.flush (BOOL[1], an input with the default false) ─▶ Observe … Observe ─▶ Concat ─▶ ort_quant.sketches
 """
 
 from __future__ import annotations
@@ -10,23 +15,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
+from ort_quant_plugin.calibration.observed import OBSERVER_META, Use, describe
 from ort_quant_plugin.dataflow import FUSED_OUTPUT_TYPES, activated_output, next_quantized_layer
 from ort_quant_plugin.model import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from ort_quant_plugin.calibration.methods import CalibrationMethod
+    from ort_quant_plugin.calibration.methods import CalibrationMethod, Storage
     from ort_quant_plugin.config import ActivationConfig
     from ort_quant_plugin.layers import LayerTable
 
-__all__ = ["OBSERVER_TYPES", "Observation", "insert_observers", "output_observations", "remove_observers"]
+__all__ = [
+    "FLUSH",
+    "OBSERVER_TYPES",
+    "SKETCHES",
+    "Observation",
+    "insert_observers",
+    "insert_sketches",
+    "output_observations",
+    "remove_observers",
+]
 
-OBSERVER_TYPES = frozenset({"IFMR", "HFMG", "SearchN", "SearchNv2", "DUMP", "DMQBalancer"})
-OBSERVER_META = "ort_quant.observer"
-"""Node metadata key that marks calibration nodes of plugin methods, whose operator types nobody can list here."""
+OBSERVER_TYPES = frozenset({"IFMR", "HFMG", "SearchN", "SearchNv2", "DUMP", "DMQBalancer", "Observe"})
+FLUSH = "ort_quant.flush"
+"""Graph input, BOOL[1], false by default: whether this run hands out the sketches and starts new ones."""
+SKETCHES = "ort_quant.sketches"
+"""Graph output, UINT8[n]: the serialized sketches one behind the other; n = 0 in all other runs."""
+
+_JOIN = "ort_quant.join_sketches"
 
 
 @dataclass(frozen=True)
@@ -78,56 +98,138 @@ def insert_observers(
     batch_num: int,
     record_file: str,
     precision_mode: str = "DEFAULT",
+    storage: Storage = "sketch",
 ) -> list[ir.Node]:
     """Insert one calibration node for every tensor and parameter set; returns the new nodes.
 
     The node is called ``<first key>_<method>_op`` (AMCT: ``<layer>_ifmr_op``).
+
+    Args:
+        model: Changed in place.
+        observations: What to observe.
+        methods: Methods by name.
+        batch_num: Runs whose data is used.
+        record_file: Absolute path of the record.
+        precision_mode: ``DEFAULT`` or ``FORCE_FP16_QUANT``, noted in the record.
+        storage: How AMCT's operators keep their data.
     """
+    from ort_quant_plugin.calibration.methods import RecordingMethod
+
     names = Names(model)
     groups: dict[tuple[int, str], list[Observation]] = {}
     for observation in observations:
         groups.setdefault((id(observation.value), repr(observation.activation)), []).append(observation)
-    nodes = []
+    nodes, sketched = [], []
     for group in groups.values():
-        first = group[0]
-        spec = methods[first.activation.algo].observer(
-            first.activation, batch_num=batch_num, object_layers=[o.key for o in group], record_file=record_file
+        value, activation, keys = group[0].value, group[0].activation, [o.key for o in group]
+        method = methods[activation.algo]
+        name = names.node(f"{keys[0]}_{activation.algo}_op")
+        if isinstance(method, RecordingMethod):
+            spec = method.observer(
+                activation, batch_num=batch_num, object_layers=keys, record_file=record_file, storage=storage
+            )
+            attributes = dict(spec.attributes)
+            if "fakequant_precision_mode" in attributes:
+                attributes["fakequant_precision_mode"] = precision_mode
+            node = ir.node(spec.op_type, [value], attributes, domain=spec.domain, name=name)
+            _declare_output(node, names, ir.DataType.FLOAT, ir.Shape([1]))
+        else:
+            node = _observe_node(value, name, names)
+            sketched.append(node)
+        node.metadata_props[OBSERVER_META] = describe(
+            [Use(tuple(keys), activation)],
+            batch_num=batch_num,
+            record_file=record_file,
+            precision_mode=precision_mode,
         )
-        attributes = dict(spec.attributes)
-        if "fakequant_precision_mode" in attributes:
-            attributes["fakequant_precision_mode"] = precision_mode
-        name = names.node(f"{first.key}_{first.activation.algo}_op")
-        node = ir.node(spec.op_type, [first.value], attributes, domain=spec.domain, name=name)
-        node.metadata_props[OBSERVER_META] = "1"
-        node.outputs[0].name = names.value(f"{name}.output0")
-        node.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-        node.outputs[0].shape = ir.Shape([1])
-        _place_behind(model.graph, first.value, node)
-        model.opset_imports.setdefault(spec.domain, 1)
+        _place_behind(model, value, node)
         nodes.append(node)
+    if sketched:
+        _add_flush(model, sketched)
     return nodes
 
 
-def _place_behind(graph: ir.Graph, value: ir.Value, node: ir.Node) -> None:
-    producer = value.producer()
+def insert_sketches(model: ir.Model, tensors: Sequence[ir.Value]) -> None:
+    """Let ``ort_quant.Observe`` sketch each tensor, whatever the method; in place.
+
+    Flushed sketches have the tensors' names as keys.
+    """
+    names = Names(model)
+    nodes = []
+    for value in tensors:
+        node = _observe_node(value, names.node(f"{value.name}_observe_op"), names)
+        _place_behind(model, value, node)
+        nodes.append(node)
+    if nodes:
+        _add_flush(model, nodes)
+
+
+def _observe_node(value: ir.Value, name: str, names: Names) -> ir.Node:
+    node = ir.node("Observe", [value, None], {"key": value.name or ""}, domain="ort_quant", name=name)
+    _declare_output(node, names, ir.DataType.UINT8, ir.Shape([None]))
+    return node
+
+
+def _declare_output(node: ir.Node, names: Names, dtype: ir.DataType, shape: ir.Shape) -> None:
+    node.outputs[0].name = names.value(f"{node.name}.output0")
+    node.outputs[0].type = ir.TensorType(dtype)
+    node.outputs[0].shape = shape
+
+
+def _add_flush(model: ir.Model, nodes: Sequence[ir.Node]) -> None:
+    """Connect the observers to the flush input and their sketches to one graph output."""
+    graph = model.graph
+    flush = ir.Value(
+        name=FLUSH,
+        type=ir.TensorType(ir.DataType.BOOL),
+        shape=ir.Shape([1]),
+        const_value=ir.tensor(np.zeros(1, np.bool_), name=FLUSH),
+    )
+    graph.inputs.append(flush)
+    graph.initializers.add(flush)
+    model.ir_version = max(model.ir_version, 4)  # from which on an initializer is a default that feeds may override
+    for node in nodes:
+        node.replace_input_with(1, flush)
+    joined = ir.node("Concat", [node.outputs[0] for node in nodes], {"axis": 0}, name=_JOIN)
+    joined.outputs[0].name = SKETCHES
+    joined.outputs[0].type = ir.TensorType(ir.DataType.UINT8)
+    joined.outputs[0].shape = ir.Shape([None])
+    graph.append(joined)
+    graph.outputs.append(joined.outputs[0])
+
+
+def _place_behind(model: ir.Model, value: ir.Value, node: ir.Node) -> None:
+    graph, producer = model.graph, value.producer()
     if producer is not None:
         graph.insert_after(producer, node)
     elif len(graph):
         graph.insert_before(graph[0], node)
     else:
         graph.append(node)
+    model.opset_imports.setdefault(node.domain, 1)
 
 
-def remove_observers(model: ir.Model) -> list[ir.Node]:
-    """Take all calibration nodes out again (AMCT's and ours); returns them, detached."""
-    found = [
-        node
-        for node in model.graph
-        if OBSERVER_META in node.metadata_props
-        or (node.op_type in OBSERVER_TYPES and node.domain in {"amct.customop", "ort_quant"})
-    ]
-    model.graph.remove(found, safe=True)  # safe: the observed values forget their readers
-    for domain in {node.domain for node in found}:
+def _is_observer(node: ir.Node) -> bool:
+    return OBSERVER_META in node.metadata_props or (
+        node.op_type in OBSERVER_TYPES and node.domain in {"amct.customop", "ort_quant"}
+    )
+
+
+def remove_observers(model: ir.Model, *, only: Collection[str] | None = None) -> list[ir.Node]:
+    """Take calibration nodes out again (AMCT's and ours); returns them, detached.
+
+    Args:
+        model: Changed in place.
+        only: Names of the nodes to remove; ``None`` for all. Flushing goes in either case.
+    """
+    graph = model.graph
+    found = [node for node in graph if _is_observer(node) and (only is None or node.name in only)]
+    found += [node for node in graph if node.name == _JOIN]
+    graph.outputs[:] = [value for value in graph.outputs if value.name != SKETCHES]
+    graph.remove(found, safe=True)  # safe: the observed values forget their readers
+    graph.inputs[:] = [value for value in graph.inputs if value.name != FLUSH]
+    graph.initializers.pop(FLUSH, None)
+    for domain in {node.domain for node in found} - {""}:
         if not any(node.domain == domain for node in model.graph.all_nodes()):
             model.opset_imports.pop(domain, None)
     return found

@@ -87,7 +87,7 @@ def _command_problem(value: object) -> str | None:
 
 
 METHODS: Kind[CalibrationMethod] = Kind(
-    "methods", "calibration method", _with("name", "summary", "parameters", "observer"), named=True
+    "methods", "calibration method", _with("name", "summary", "parameters", "choose"), named=True
 )
 WEIGHT_QUANTIZERS: Kind[WeightQuantizer] = Kind(
     "weight_quantizers", "weight quantizer", _with("name", "quantize"), named=True

@@ -11,20 +11,28 @@ from ort_quant_plugin.ops.library import onnxruntime_module, session_options
 
 HEADER = (
     '<ir_version: 8, opset_import: ["": 17, "amct.customop": 1, "amct.customop.extfp16": 1,'
-    ' "amct.customop.extint8": 1]>\n'
+    ' "amct.customop.extint8": 1, "ort_quant": 1]>\n'
 )
 
 
 @pytest.fixture(scope="session")
 def make_session():
-    """Session of a graph in ONNX text (without header); keyword arguments are session options.
+    """Session of a graph in ONNX text (without header); keyword arguments are session options,
+    `config` its configuration entries.
 
-    `rename` replaces layer names in string attributes (names that ONNX text cannot hold).
+    `rename` replaces layer names in string attributes (names that ONNX text cannot hold). `defaults` are values of graph
+    inputs that need not be fed.
     """
 
-    def _make(graph: str, rename: dict[str, str] | None = None, **options):
+    def _make(
+        graph: str, rename: dict[str, str] | None = None, defaults: dict[str, np.ndarray] | None = None, **options
+    ):
         ort = onnxruntime_module()
         model = ir.from_onnx_text(HEADER + graph)
+        for value in model.graph.inputs:
+            if value.name in (defaults or {}):
+                value.const_value = ir.tensor(defaults[value.name], name=value.name)
+                model.graph.initializers.add(value)
         for node in model.graph:
             for name, attribute in list(node.attributes.items()):
                 if attribute.type == ir.AttributeType.STRING and attribute.value in (rename or {}):
@@ -34,8 +42,12 @@ def make_session():
             if node.outputs[0].name == "none":  # ONNX text has no nodes without outputs either
                 node.resize_outputs(0)
         options.setdefault("log_severity_level", 4)
+        config = options.pop("config", {})
+        chosen = session_options(**options)
+        for key, entry in config.items():
+            chosen.add_session_config_entry(key, entry)
         proto = ir.to_proto(model).SerializeToString()
-        return ort.InferenceSession(proto, session_options(**options), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(proto, chosen, providers=["CPUExecutionProvider"])
 
     return _make
 

@@ -13,6 +13,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from ort_quant_plugin.calibration.choose import choose_params
+from ort_quant_plugin.calibration.sketch import Sketch
 from ort_quant_plugin.config import ActivationConfig
 from ort_quant_plugin.errors import ConfigError
 from ort_quant_plugin.plugins import PluginManager, build_plugin_manager
@@ -79,11 +81,9 @@ def test_method_asks_for_the_extremes(manager: PluginManager):
     method, spec = manager.methods()["minmax_plus"], manager.algorithms()["minmax_plus"]
     assert spec.defaults() == {"margin": 0.0}
     activation = ActivationConfig(algo="minmax_plus", parameters={"margin": 0.25})
-    observer = method.observer(activation, batch_num=2, object_layers=["conv1"], record_file="/r.txt")
-    wanted = {"start_ratio": 1.25, "step": 600.0, "max_percentile": 1.0, "min_percentile": 1.0}
-    assert (observer.domain, observer.op_type) == ("amct.customop", "IFMR")
-    assert {name: observer.attributes[name] for name in wanted} == wanted
-    assert observer.attributes["object_layer0"] == "conv1"
+    params = choose_params(method, Sketch.of([-1.0, 0.5, 4.0]), activation, subject="layer 'conv1'")
+    assert params.scale == np.float32(6.0 / 255)
+    assert params.offset == -128 + 43  # 1 / (6 / 255) = 42.5, away from zero
 
 
 def test_method_parameter_is_checked(manager: PluginManager):

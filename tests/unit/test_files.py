@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ort_quant_plugin.errors import ConfigError, OutputError
-from ort_quant_plugin.files import read_text, write_text
+from ort_quant_plugin.files import check_writable, read_text, write_text
 
 
 def test_a_link_keeps_pointing_at_its_file(tmp_path):
@@ -37,3 +37,11 @@ def test_reading_tells_what_was_expected(tmp_path):
     with pytest.raises(ConfigError, match=r"Thing '.*gone' does not exist\. Hint: make it") as caught:
         read_text(tmp_path / "gone", what="Thing", error=ConfigError, hint="make it")
     assert caught.value.details["path"].endswith("gone")
+
+
+def test_a_folder_that_cannot_be_made_is_found_out_early(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="Not a directory"):
+        check_writable(tmp_path / "file" / "below")
+    check_writable(tmp_path / "new" / "below")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]

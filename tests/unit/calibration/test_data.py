@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
 import PIL.Image
 import pytest
+from joblib.externals.loky.backend.reduction import dumps
 
-from ort_quant_plugin.calibration.data import CalibrationData, ImagePreprocess, open_data
+from ort_quant_plugin.calibration.data import BatchData, CalibrationData, ImagePreprocess, open_data
 from ort_quant_plugin.errors import ConfigError, DataError
 from ort_quant_plugin.model import TensorSpec
 
@@ -557,3 +562,272 @@ def test_details_are_plain_values():
     with pytest.raises(DataError) as caught:
         list(open_data([X.astype(np.int32)], VECTOR))
     assert json.dumps(caught.value.details)
+
+
+# -- selections ------------------------------------------------------------------------------------------------------
+
+
+class Lazy:
+    """An iterable of eight batches that tells which it has made."""
+
+    def __init__(self):
+        self.made = []
+
+    def __len__(self):
+        return 8
+
+    def __iter__(self):
+        for index in range(8):
+            self.made.append(index)
+            yield X * index
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """The batches ``X * 0`` … ``X * 7`` from every kind of source, one sample a batch."""
+    whole = np.arange(8, dtype=np.float32)[:, np.newaxis] * X
+    np.save(tmp_path / "c.npy", whole)
+    np.save(tmp_path / "f.npy", np.asfortranarray(whole))
+    np.savez(tmp_path / "stored.npz", x=whole)
+    np.savez_compressed(tmp_path / "deflated.npz", x=whole)
+    for folder in ("samples", "raw"):
+        (tmp_path / folder).mkdir()
+    for index, row in enumerate(whole):
+        np.save(tmp_path / "samples" / f"{index}.npy", row)
+        row.tofile(tmp_path / "raw" / f"{index}.bin")
+    (tmp_path / "feeds.py").write_text(
+        "import numpy as np\ndef batches():\n    return (np.full((1, 5), i, np.float32) for i in range(8))\n"
+    )
+    files = ["c.npy", "f.npy", "stored.npz", "deflated.npz", "samples", "raw", "feeds.py:batches"]
+    shapes = {"raw": {"x": (1, 5)}}
+    found = {name: open_data(str(tmp_path / name), VECTOR, shapes=shapes.get(name)) for name in files}
+    found["array"] = open_data(whole, VECTOR)
+    found["list"] = open_data([row[np.newaxis] for row in whole], VECTOR)
+    found["generator"] = open_data((row[np.newaxis] for row in whole), VECTOR)
+    found["callable"] = open_data(lambda: (row[np.newaxis] for row in whole), VECTOR)
+    found["lazy"] = open_data(Lazy(), VECTOR)
+    return found
+
+
+def first_values(data):
+    return [int(array[0, 0]) for array in arrays(data)]
+
+
+def test_selections_of_every_source(sources):
+    for name, data in sources.items():
+        assert first_values(data) == list(range(8)), name
+        for start, stop in [(0, 1), (3, 6), (7, 8), (2, 2), (0, 8)]:
+            part = data.select(start, stop)
+            assert isinstance(part, BatchData)
+            assert len(part) == stop - start
+            assert part.batch_names == data.batch_names[start:stop]
+            assert first_values(part) == first_values(part) == list(range(start, stop)), name
+        assert first_values(data.select(2, 7).select(1, 4)) == [3, 4, 5]
+        assert first_values(data.select(2, 7).head(2)) == [2, 3]
+        assert data.select(0, 8) is data
+        for wrong in [(-1, 2), (3, 2), (0, 9), (8, 9)]:
+            with pytest.raises(DataError, match="data has 8 batches; a selection of") as caught:
+                data.select(*wrong)
+            assert caught.value.hint
+
+
+def test_selections_of_batches_of_several_samples(tmp_path):
+    whole = np.arange(35, dtype=np.float32).reshape(7, 5)
+    np.save(tmp_path / "x.npy", whole)
+    np.savez_compressed(tmp_path / "x.npz", x=whole)
+    for source in (whole, tmp_path / "x.npy", tmp_path / "x.npz"):
+        data = open_data(source, VECTOR, batch_size=3)
+        np.testing.assert_array_equal(np.concatenate(arrays(data.select(1, 3))), whole[3:])
+        np.testing.assert_array_equal(np.concatenate(arrays(data.select(1, 2))), whole[3:6])
+
+
+def test_images_of_other_batches_are_not_read(folder):
+    data = open_data(folder, IMAGE)
+    for name in ("a.jpg", "d.webp", "sub/e.jpeg"):
+        (folder / name).write_bytes(b"no image")
+    assert len(arrays(data.select(1, 3))) == 2
+    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded"):
+        arrays(data.select(0, 3))
+
+
+def test_array_files_are_read_from_the_selection_on(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((8, 5), np.float32))
+    data = open_data(tmp_path / "x.npy", VECTOR)
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content[:-25])
+    assert len(arrays(data.select(2, 6))) == 4
+    with pytest.raises(DataError, match="ends early: 5 bytes"):
+        arrays(data.select(6, 7))
+
+
+def test_iterables_are_run_through_up_to_the_end_of_the_selection():
+    source = Lazy()
+    assert first_values(open_data(source, VECTOR).select(3, 5)) == [3, 4]
+    assert source.made == [0, 1, 2, 3, 4]
+
+
+def test_errors_in_a_selection_tell_the_place_in_the_whole():
+    with pytest.raises(DataError, match="batch 3 of list"):
+        list(open_data([X, X, X, "text"], VECTOR).select(2, 4))
+    lengths = iter([6, 4])
+    data = open_data(lambda: iter([X] * next(lengths)), VECTOR)
+    with pytest.raises(DataError, match="gave 2 batches from batch 2 on, but 3 at the first look"):
+        list(data.select(2, 5))
+
+
+def test_data_travels_to_another_process(sources, folder, tmp_path, monkeypatch):
+    sources["images"] = open_data(folder, IMAGE, batch_size=2, preprocess=ImagePreprocess(mean=(1,)))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "travelling_feeds.py").write_text(
+        "import numpy as np\ndef batches():\n    return [np.full((1, 5), i, np.float32) for i in range(8)]\n"
+    )
+    sources["module"] = open_data("travelling_feeds:batches", VECTOR)  # found in the working directory alone
+    parts = {name: data.select(1, 3) for name, data in sources.items()}
+    (tmp_path / "parts.pickle").write_bytes(dumps(parts))
+    code = (
+        "import pickle, numpy as np\n"
+        "parts = pickle.load(open('parts.pickle', 'rb'))\n"
+        "found = {name: [feed['x'] for feed in part] for name, part in parts.items()}\n"
+        "prints = {name: part.fingerprint for name, part in parts.items()}\n"
+        "pickle.dump((found, prints), open('found.pickle', 'wb'))\n"
+    )
+    subprocess.run([sys.executable, "-P" if sys.version_info >= (3, 11) else "-s", "-c", code], check=True)
+    found, prints = pickle.loads((tmp_path / "found.pickle").read_bytes())
+    for name, part in parts.items():
+        for one, other in zip(arrays(part), found[name], strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert prints[name] == part.fingerprint
+
+
+# -- fingerprints ----------------------------------------------------------------------------------------------------
+
+
+def test_fingerprints_stay_and_tell_sources_apart(sources):
+    known = {name: data.fingerprint for name, data in sources.items()}
+    assert [name for name, value in known.items() if value is None] == ["feeds.py:batches", "callable", "lazy"]
+    found = [value for value in known.values() if value is not None]
+    assert all(int(value, 16) >= 0 and len(value) == 32 for value in found)
+    assert len(set(found)) == len(found)
+    assert {name: data.fingerprint for name, data in sources.items()} == known
+
+
+def test_fingerprints_of_selections():
+    data = open_data([X * index for index in range(8)], VECTOR)
+    whole = data.fingerprint
+    assert data.select(0, 8).fingerprint == data.head(9).fingerprint == whole
+    parts = [data.select(start, stop).fingerprint for start in range(8) for stop in range(start, 9)]
+    assert len(set(parts)) == len(parts)
+    assert data.select(2, 7).select(1, 3).fingerprint == data.select(3, 5).fingerprint
+    assert data.head(3).fingerprint == data.select(0, 3).fingerprint
+
+
+def image_fingerprint(folder, inputs=FREE, preprocess=None, **options):
+    return open_data(folder, inputs, preprocess=ImagePreprocess(**preprocess or {}), **options).fingerprint
+
+
+def test_every_change_of_preprocessing_and_layout_changes_the_fingerprint(folder):
+    found = [
+        image_fingerprint(folder),
+        image_fingerprint(folder, batch_size=2),
+        image_fingerprint(folder, limit=3),
+        image_fingerprint(folder, IMAGE),
+        image_fingerprint(folder, [TensorSpec("y", *(getattr(FREE[0], name) for name in ("dtype", "shape")))]),
+        image_fingerprint(folder, [TensorSpec("x", np.dtype("uint8"), FREE[0].shape)]),
+        *(
+            image_fingerprint(folder, preprocess=preprocess)
+            for preprocess in (
+                {"mean": (1, 0, 0)},
+                {"mean": (0, 1, 0)},
+                {"std": (2, 1, 1)},
+                {"resize": 3},
+                {"resize": (3, 3)},
+                {"crop": 3},
+                {"crop": (3, 4)},
+                {"channels": "BGR"},
+                {"layout": "NHWC"},
+            )
+        ),
+    ]
+    assert len(set(found)) == len(found)
+    assert image_fingerprint(folder, preprocess={"mean": (0,), "std": (1, 1, 1)}) == found[0]
+    assert image_fingerprint(folder, preprocess={"mean": (np.float32(2),)}) == image_fingerprint(
+        folder, preprocess={"mean": (2.0, 2, 2)}
+    )
+
+
+def test_every_change_of_files_changes_the_fingerprint(folder):
+    found = [image_fingerprint(folder)]
+    stat = (folder / "b.png").stat()
+    os.utime(folder / "b.png", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    found.append(image_fingerprint(folder))
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes() + b" ")
+    os.utime(folder / "b.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    found.append(image_fingerprint(folder))
+    (folder / "b.png").rename(folder / "bb.png")
+    found.append(image_fingerprint(folder))
+    (folder / "bb.png").unlink()
+    found.append(image_fingerprint(folder))
+    for order in ("c.bmp\nd.webp", "d.webp\nc.bmp"):
+        (folder / "list.txt").write_text(order)
+        found.append(image_fingerprint(folder / "list.txt"))
+    (folder / "list.txt").write_text("gone.png")
+    found.append(image_fingerprint(folder / "list.txt"))
+    assert len(set(found)) == len(found)
+
+
+def test_a_moved_folder_keeps_its_fingerprint(folder):
+    before = image_fingerprint(folder)
+    assert image_fingerprint(folder.rename(folder.with_name("elsewhere"))) == before
+
+
+def test_every_change_of_array_files_changes_the_fingerprint(tmp_path):
+    (tmp_path / "raw").mkdir()
+    content = np.ones((2, 5), np.float32)
+
+    def fingerprints():
+        options = {"shapes": {"x": (1, 5)}}
+        return [
+            open_data(tmp_path / "x.npy", VECTOR).fingerprint,
+            open_data(tmp_path / "x.npz", VECTOR).fingerprint,
+            open_data(tmp_path / "raw", VECTOR, **options).fingerprint,
+        ]
+
+    np.save(tmp_path / "x.npy", content)
+    np.savez(tmp_path / "x.npz", x=content)
+    content.tofile(tmp_path / "raw" / "0.bin")
+    (tmp_path / "raw" / "0.bin").write_bytes(content[0].tobytes())
+    before = fingerprints()
+    assert fingerprints() == before
+    for path in (tmp_path / "x.npy", tmp_path / "x.npz", tmp_path / "raw" / "0.bin"):
+        stat = path.stat()
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert not set(fingerprints()) & set(before)
+    any_rank = [TensorSpec("x", np.dtype("float32"), None)]
+    raw = [
+        open_data(tmp_path / "raw", any_rank, shapes={"x": shape}, dtypes={"x": np.dtype(dtype)}).fingerprint
+        for dtype, shape in (("float32", (1, 5)), ("int32", (1, 5)), ("float32", (5, 1)))
+    ]
+    assert len(set(raw)) == 3
+
+
+def test_every_change_of_values_changes_the_fingerprint():
+    base = np.arange(20, dtype=np.float32).reshape(4, 5)
+    changed = base.copy()
+    changed[3, 4] = np.nextafter(changed[3, 4], np.float32(0))
+    arrays_ = [base, changed, base[::-1], base.astype(np.float64), base[:3]]
+    found = [open_data(array, VECTOR).fingerprint for array in arrays_]
+    found += [open_data([row[np.newaxis] for row in array], VECTOR).fingerprint for array in arrays_]
+    found += [open_data(base, VECTOR, batch_size=2).fingerprint, open_data([base], VECTOR).fingerprint]
+    assert len(set(found)) == len(found)
+    any_rank = [TensorSpec("x", np.dtype("float32"), None)]
+    same_bytes = [np.zeros((2, 2, 3), np.float32), np.zeros((2, 3, 2), np.float32), np.zeros((2, 2, 3), np.int32)]
+    assert len({open_data(array, any_rank).fingerprint for array in same_bytes}) == 3
+    assert open_data(np.asfortranarray(base), VECTOR).fingerprint == found[0]
+    assert open_data({"x": base}, VECTOR).fingerprint == found[0]
+    two = [{"a": np.ones((1, 2), np.float32), "b": np.arange(1)}]
+    assert open_data(two, TWO).fingerprint == open_data([dict(reversed(two[0].items()))], TWO).fingerprint
+
+
+def test_a_source_with_a_broken_feed_has_no_fingerprint():
+    with pytest.raises(DataError, match="batch 1 of list"):
+        _ = open_data([X, "text"], VECTOR).fingerprint

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin import get_library_path, session_options
+from ort_quant_plugin.calibration.methods import BUILTIN_METHODS
 from ort_quant_plugin.ops.catalogue import OPERATORS
 
 
@@ -58,7 +59,8 @@ def test_plugins(ort_quant):
     document = ort_quant("plugins", "--json").document
     builtin = document["plugins"][0]
     assert builtin["name"] == "builtin"
-    assert builtin["registered"]["methods"] == ["ifmr", "hfmg"]
+    assert builtin["registered"]["methods"] == [method.name for method in BUILTIN_METHODS]
+    assert {"ifmr", "hfmg", "kld", "entropy"} <= set(builtin["registered"]["methods"])
     assert "exporters: fake_quant, ascend, qdq" in ort_quant("plugins").out
 
 

@@ -44,7 +44,9 @@ def test_pipeline_runs_as_the_default_one(manager: PluginManager):
 
 def test_configuration_and_registries_agree(manager: PluginManager):
     """What a configuration may name exists, and the other way round."""
-    assert manager.algorithms() == ACTIVATION_ALGORITHMS
+    algorithms = manager.algorithms()
+    assert {name: algorithms[name] for name in ACTIVATION_ALGORITHMS} == ACTIVATION_ALGORITHMS  # AMCT's checks stay
+    assert set(algorithms) == set(manager.methods())
     legal = {name for name, spec in WEIGHT_ALGORITHMS.items() if spec.refused is None}
     assert set(manager.weight_quantizers()) == legal
 

@@ -11,7 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin.api import create_quant_config, quantize_model
-from ort_quant_plugin.calibration.methods import IfmrMethod
+from ort_quant_plugin.calibration.methods import BUILTIN_METHODS
+from ort_quant_plugin.calibration.methods.ifmr import IfmrMethod
 from ort_quant_plugin.config import AlgorithmSpec, QuantConfig
 from ort_quant_plugin.demo import demo_model_path
 from ort_quant_plugin.errors import PluginError
@@ -44,7 +45,7 @@ def test_hook_register_methods(manager: PluginManager):
             registry.add("mine", Method())
 
     manager.register(Plugin(), name="plugin")
-    assert list(manager.methods()) == ["ifmr", "hfmg", "mine"]
+    assert list(manager.methods()) == [*(method.name for method in BUILTIN_METHODS), "mine"]
     assert manager.algorithms()["mine"].parameters == ()
     assert manager.algorithms()["ifmr"].check is not None
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ort_quant_plugin.calibration.methods import ObserverSpec
-from ort_quant_plugin.calibration.methods.base import common_attributes
 from ort_quant_plugin.config import Parameter
 
 
 class MinmaxPlus:
-    """Minimum and maximum of all calibration data, computed by the IFMR op."""
+    """Minimum and maximum of all calibration data, the maximum raised by a margin."""
 
     name = "minmax_plus"
     summary = "minimum and maximum of the data, the maximum raised by a margin"
@@ -23,18 +21,6 @@ class MinmaxPlus:
         ),
     )
 
-    def observer(self, activation, *, batch_num, object_layers, record_file):
-        """Percentile 1 is the true extreme, and a search over two candidates leaves the first no rival."""
-        factor = 1.0 + activation.parameters["margin"]
-        attributes = common_attributes(
-            activation, batch_num=batch_num, object_layers=object_layers, record_file=record_file
-        )
-        attributes |= {
-            "max_percentile": 1.0,
-            "min_percentile": 1.0,
-            "start_ratio": factor,
-            # IFMR wants a step inside its range: the second candidate is so wide that all values would round to 0.
-            "end_ratio": factor + 1000.0,
-            "step": 600.0,
-        }
-        return ObserverSpec("amct.customop", "IFMR", attributes)
+    def choose(self, sketch, grid, *, margin):
+        """The sketch knows the extremes exactly; the grid turns a range into scale and offset."""
+        return grid.params(sketch.minimum, sketch.maximum * (1 + margin))
