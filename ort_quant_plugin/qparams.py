@@ -101,7 +101,9 @@ def asymmetric_params(low: float, high: float, num_bits: int = 8, *, subject: st
     ``scale = (high − low)/(2^b − 1)``, ``offset = −2^(b−1) − round(low/scale)``, halves away from zero.
     """
     lo, hi = min(np.float32(low), np.float32(0)), max(np.float32(high), np.float32(0))
-    scale = sanitize_scale((hi - lo) / np.float32((1 << num_bits) - 1), subject)[()]
+    with np.errstate(over="ignore"):  # a range wider than float32 gives an infinite scale, which is refused
+        width = hi - lo
+    scale = sanitize_scale(width / np.float32((1 << num_bits) - 1), subject)[()]
     offset = -(1 << (num_bits - 1)) - int(round_half_away(lo / scale))
     qmin, qmax = integer_range(num_bits)
     return QuantParams(np.float32(scale), min(max(offset, qmin), qmax), num_bits)

@@ -19,4 +19,5 @@ OPERATORS = (
     ("amct.customop.extfp16", "AscendDequant", "float32 in, float16 out"),
     ("amct.customop.extfp16", "AscendAntiQuant", "float32 in, float16 out"),
     ("amct.customop.extint8", "AscendQuant", "int8 out"),
+    ("ort_quant", "Observe", "calibration: sketch of a tensor, for every method"),
 )

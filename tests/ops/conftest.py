@@ -20,8 +20,8 @@ def make_session():
     """Session of a graph in ONNX text (without header); keyword arguments are session options,
     `config` its configuration entries.
 
-    `rename` replaces layer names in string attributes (names that ONNX text cannot hold). `defaults` are values of graph
-    inputs that need not be fed.
+    `rename` replaces layer names in string attributes (names that ONNX text cannot hold).
+    `defaults` are values of graph inputs that need not be fed.
     """
 
     def _make(

@@ -23,7 +23,7 @@ def beyond_clipping(grid: Grid, minimum: float, maximum: float) -> bool:
     refused.
     """
     span = max(maximum, 0.0) - min(minimum, 0.0)
-    return minimum == maximum or span < grid.steps * FLT_EPSILON or span > _ABSURD
+    return minimum == maximum or span < grid.steps * float(FLT_EPSILON) or span > _ABSURD
 
 
 def interval_params(grid: Grid, low: float, high: float, minimum: float, maximum: float) -> QuantParams:
@@ -36,6 +36,6 @@ def interval_params(grid: Grid, low: float, high: float, minimum: float, maximum
         NumericsError: The range is too wide for a scale.
     """
     low, high = max(low, min(minimum, 0.0)), min(high, max(maximum, 0.0))
-    if high - low < grid.steps * FLT_EPSILON:
+    if high - low < grid.steps * float(FLT_EPSILON):
         low, high = minimum, maximum
     return grid.params(low, high)
