@@ -93,7 +93,7 @@ struct SketchMoments {
 class Sketch {
  public:
   // Adds a tensor. NaN and infinities are counted apart. The channel count must be the same each time. When memory runs
-  // out, the sketch is left empty.
+  // out, the sketch is as before or empty.
   void add(Span<const float> values, const KernelTable& kernels, const ForEach& for_each, ChannelLayout layout = {});
   void add(Span<const Half> values, const KernelTable& kernels, const ForEach& for_each, ChannelLayout layout = {});
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -157,8 +158,6 @@ def test_nothing_is_left_without_asking(digits, prepared, tmp_path):
 @pytest.fixture
 def kld_model(prepared, tmp_path):
     """A calibration model whose method has no operator of its own."""
-    import json
-
     config = tmp_path / "kld.json"
     oq.create_quant_config(str(config), str(demo_model_path()), batch_num=5)
     document = json.loads(config.read_text())
@@ -265,40 +264,45 @@ def slow_run(build, tmp_path):
     write_model(build(SLOW_NET, **weights), tmp_path / "slow.onnx")
     np.save(tmp_path / "data.npy", rng.normal(size=(300, 32, 48, 48)).astype(np.float32))
 
-    def _command(prefix, *more):
-        return [
-            *(sys.executable, "-m", "ort_quant_plugin", "quantize", str(tmp_path / "slow.onnx"), "--json"),
-            *("--data", str(tmp_path / "data.npy"), "--out", str(tmp_path / prefix), *more),
+    def _start(prefix):
+        command = [
+            *(sys.executable, "-m", "ort_quant_plugin", "quantize", "slow.onnx", "--json"),
+            *("--data", "data.npy", "--out", prefix),
         ]
+        # Not the repository's folder, from which -m would import the sources instead of the installed package.
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
 
-    return _command
+    return _start
 
 
-def _start_and_wait_for(command, checkpoint):
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _wait_for(checkpoint, process):
     deadline = time.monotonic() + 60
     while not checkpoint.exists():
-        assert process.poll() is None, f"the run ended before its first checkpoint: {process.stderr.read()}"
-        assert time.monotonic() < deadline
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"no checkpoint: {process.communicate()}")
         time.sleep(0.002)
-    return process
+
+
+def _finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_the_same_command_continues(slow_run, tmp_path, kill):
-    import json
-
     checkpoint = tmp_path / "net_calibration.sketches"
-    process = _start_and_wait_for(slow_run("net"), checkpoint)
+    process = slow_run("net")
+    _wait_for(checkpoint, process)
     process.send_signal(kill)
     process.communicate(timeout=60)
     assert process.returncode == (130 if kill == signal.SIGINT else -9)
     saved = SketchFile.read(checkpoint)
     done = sum(stop - start for start, stop in saved.done)
     assert 50 <= done < 300
-    again = subprocess.run(slow_run("net"), capture_output=True, text=True, check=True)
-    assert json.loads(again.stdout)["resumed"] == done
-    subprocess.run(slow_run("whole"), capture_output=True, text=True, check=True)
+    assert json.loads(_finish(slow_run("net")))["resumed"] == done
+    _finish(slow_run("whole"))
     assert (tmp_path / "net_record.txt").read_bytes() == (tmp_path / "whole_record.txt").read_bytes()
     assert not checkpoint.exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".ort-quant-")]
@@ -409,7 +413,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
                 capture_output=True,
                 text=True,
                 check=True,
-                env=os.environ,
+                cwd=tmp_path,
             ).stdout
         )
         for count in (30, 300)

@@ -76,5 +76,5 @@ def test_requirements_do_not_name_onnxruntime(wheel):
         metadata = archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))).decode()
     required = re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE)
     hard = {re.match(r"[\w.-]+", r)[0].lower().replace("_", "-") for r in required if "extra ==" not in r}
-    assert hard == {"onnx", "onnx-ir", "numpy", "protobuf", "pluggy", "click", "rich", "pillow"}
+    assert hard == {"onnx", "onnx-ir", "numpy", "protobuf", "pluggy", "click", "rich", "pillow", "joblib"}
     assert "Provides-Extra: cpu" in metadata

@@ -139,7 +139,7 @@ def _intervals(counts: Floats) -> Iterator[tuple[int, int]]:
     heights = np.cumsum(counts).astype(np.float32).tolist()
     alpha, negative_beta = ((shares * total).astype(np.float32) for shares in _shares())
     start, end, low_steps, high_steps = 0, counts.size - 1, 0, 0
-    while low_steps + high_steps < alpha.size:
+    while start < end and low_steps + high_steps < alpha.size:
         left = min(max(bisect_left(heights, alpha[low_steps]), start), end)
         right = max(bisect_right(heights, -negative_beta[high_steps], start, end + 1) - 1, start)
         if left - start > end - right:

@@ -678,6 +678,7 @@ def test_errors_in_a_selection_tell_the_place_in_the_whole():
 def test_data_travels_to_another_process(sources, folder, tmp_path, monkeypatch):
     sources["images"] = open_data(folder, IMAGE, batch_size=2, preprocess=ImagePreprocess(mean=(1,)))
     monkeypatch.chdir(tmp_path)
+    del sources["lazy"]  # its class is this module's, which the other process cannot import
     (tmp_path / "travelling_feeds.py").write_text(
         "import numpy as np\ndef batches():\n    return [np.full((1, 5), i, np.float32) for i in range(8)]\n"
     )
