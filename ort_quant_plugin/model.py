@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from ort_quant_plugin.errors import ModelError, OutputError, UnsupportedError
 from ort_quant_plugin.files import FOLDER_MODE, make_private_file, unwritable
+from ort_quant_plugin.serialize import write_model_proto
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
@@ -199,7 +200,8 @@ def write_model(
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             make_private_file(temporary)
-            ir.save(model, temporary, format="protobuf")
+            with temporary.open("wb") as stream:
+                write_model_proto(model, stream)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -287,17 +289,18 @@ def const_array(value: ir.Value | None) -> Array | None:
     return None if tensor is None else tensor.numpy()
 
 
-def replace_constant(node: ir.Node, index: int, array: Array) -> ir.Value:
+def replace_constant(node: ir.Node, index: int, array: Array, *, dtype: type[np.generic] | None = None) -> ir.Value:
     """Give input ``index`` of ``node`` a new constant content, leaving other users of the old constant alone.
 
-    The initializer keeps its name when this node is its only user (AMCT replaces weights in place);
+    With a ``dtype`` the array is converted when the model is written: a model's worth of converted weights is never in
+    memory at once. The initializer keeps its name when this node is its only user (AMCT replaces weights in place);
     otherwise a new one named ``<old name>_<node name>`` is made.
     """
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     old = node.inputs[index]
     assert old is not None
-    tensor = ir.tensor(array)
+    tensor: ir.TensorProtocol = ir.tensor(array) if dtype in {None, array.dtype.type} else _converted(array, dtype)
     if len(old.uses()) == 1 and old.is_initializer() and not old.is_graph_output() and not old.is_graph_input():
         name = old.name
         graph.initializers.pop(str(name))
@@ -308,6 +311,14 @@ def replace_constant(node: ir.Node, index: int, array: Array) -> ir.Value:
     graph.register_initializer(new)
     node.replace_input_with(index, new)
     return new
+
+
+def _converted(array: Array, dtype: type[np.generic]) -> ir.LazyTensor:
+    return ir.LazyTensor(
+        lambda: ir.tensor(array.astype(dtype)),
+        dtype=ir.DataType.from_numpy(np.dtype(dtype)),
+        shape=ir.Shape(array.shape),
+    )
 
 
 def default_opset(model: ir.Model) -> int:

@@ -21,6 +21,7 @@ from ort_quant_plugin.calibration.runner import (
 )
 from ort_quant_plugin.config.model import ActivationConfig
 from ort_quant_plugin.errors import CalibrationError, ConfigError, ModelError
+from ort_quant_plugin.memory import return_freed_memory
 from ort_quant_plugin.model import write_model
 from ort_quant_plugin.passes.insert_observers import insert_sketches, remove_observers
 from ort_quant_plugin.record import Record
@@ -168,6 +169,7 @@ class Calibrator:
     def _collect(self, data: BatchData, options: CalibrationOptions, progress: Progress | None) -> Mapping[str, Sketch]:
         with _work_folder() as folder:
             observing = self._observing_model(folder, options.op_libraries)
+            return_freed_memory()
             collected = collect_sketches(
                 observing,
                 data,
@@ -176,6 +178,7 @@ class Calibrator:
                 workers=options.workers,
                 progress=progress,
             )
+        return_freed_memory()
         self._resumed = collected.resumed
         return collected.file.sketches
 
@@ -190,7 +193,7 @@ class Calibrator:
         model.metadata_props.clear()
         by_name = {value.name: value for value in _values(model)}
         insert_sketches(model, [by_name[name] for name in layers])
-        paths = write_model(model, folder / "observe.onnx")
+        paths = write_model(model, folder / "observe.onnx", force_external=True)  # mapped by ONNX Runtime, not copied
         return CalibrationModel(paths[0], digest_files(paths), layers, tuple(op_libraries))
 
     def use(self, sketches: Mapping[str, Sketch]) -> None:

@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     import onnxruntime
@@ -216,17 +219,30 @@ Parts = list[tuple[int, int]]
 def _run_here(
     model: CalibrationModel, data: BatchData, parts: Parts, _: int, count: Callable[[int], None]
 ) -> Iterator[tuple[int, int, dict[str, Sketch]]]:
-    session = open_session(model.path, model.op_libraries)
-    with _interruptible() as interrupted, closing(prefetch(_feeds(data, parts))) as feeds:
+    cores = len(os.sched_getaffinity(0))
+    # Two batches at a time: small operators do not fill all cores, and what ONNX Runtime does in one thread overlaps.
+    lanes = min(2, cores)
+    session = open_session(model.path, model.op_libraries, threads=cores // lanes)
+    with (
+        _interruptible() as interrupted,
+        closing(prefetch(_feeds(data, parts))) as feeds,
+        ThreadPoolExecutor(lanes, thread_name_prefix="ort-quant-run") as pool,
+    ):
         for start, stop in parts:
+            running: deque[Future[bytes]] = deque()
             for batch in range(start, stop):
                 last = batch == stop - 1 or interrupted.is_set()
-                blob = _run(session, last, next(feeds), batch + 1)
-                count(1)
+                while len(running) >= (1 if last else lanes):
+                    running.popleft().result()
+                    count(1)
+                running.append(pool.submit(_run, session, last, next(feeds), batch + 1))
                 if last:
+                    blob = running.popleft().result()
+                    count(1)
                     yield start, batch + 1, merge(Sketch.split(blob))
-                if last and interrupted.is_set():
-                    raise KeyboardInterrupt
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    break
 
 
 def _feeds(data: BatchData, parts: Parts) -> Iterator[Feed]:

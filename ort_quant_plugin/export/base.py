@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.export.plan import Plan
 
-__all__ = ["ExportOptions", "Exported", "Exporter"]
+__all__ = ["ExportOptions", "Exported", "Exporter", "Findings"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,19 @@ class Exported:
     external_suffix: str
     notes: list[str] = field(default_factory=list)
     stayed_float: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an exporter said about a written model.
+
+    Attributes:
+        notes: As in :class:`Exported`.
+        stayed_float: As in :class:`Exported`.
+    """
+
+    notes: list[str]
+    stayed_float: dict[str, str]
 
 
 class Exporter(Protocol):

@@ -105,7 +105,7 @@ def set_layer_constants(
         bias_dtype: int32 or float32.
     """
     if plan.integers is not None:
-        replace_constant(node, plan.layer.weight_index, plan.integers.astype(weight_dtype))
+        replace_constant(node, plan.layer.weight_index, plan.integers, dtype=weight_dtype)
     if plan.bias is not None:
         index = next(i for i, v in enumerate(tail.inputs) if v is not None and v.name == plan.layer.bias_name)
         replace_constant(tail, index, plan.bias.astype(bias_dtype))

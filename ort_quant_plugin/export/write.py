@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ort_quant_plugin.errors import ConfigError, OutputError
+from ort_quant_plugin.export.base import Findings
 from ort_quant_plugin.export.quant_info import quant_info
 from ort_quant_plugin.files import staging_folder, write_text
+from ort_quant_plugin.memory import return_freed_memory
 from ort_quant_plugin.model import is_external, write_model
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from ort_quant_plugin.export.base import Exported, Exporter, ExportOptions
+    from ort_quant_plugin.export.base import Exporter, ExportOptions
     from ort_quant_plugin.export.plan import Plan
 
 __all__ = ["output_paths", "select_exporters", "split_save_path", "write_targets"]
@@ -75,7 +77,7 @@ def write_targets(
     *,
     extra_files: Mapping[str, str] | None = None,
     external: bool = False,
-) -> tuple[dict[str, Path], dict[str, Exported]]:
+) -> tuple[dict[str, Path], dict[str, Findings]]:
     """Export and check every target in a staging folder, then move all files into place.
 
     Args:
@@ -95,10 +97,11 @@ def write_targets(
     """
     paths = output_paths(save_path, exporters)
     folder, prefix = split_save_path(save_path)
-    results: dict[str, Exported] = {}
+    results: dict[str, Findings] = {}
     with staging_folder(folder) as staging:
         for exporter in exporters:
-            results[exporter.target] = exported = exporter.export(model.clone(), plan, options)
+            return_freed_memory()
+            exported = exporter.export(model.clone(), plan, options)
             target = staging / paths[exporter.target].name
             if exporter.target in _AMCT_TARGETS and not (staging / paths["info"].name).exists():
                 write_text(staging / paths["info"].name, quant_info(exported.model, plan, prefix))
@@ -111,6 +114,8 @@ def write_targets(
                 force_external=external or is_external(model),
             )
             exporter.verify(target, exported, plan, options)
+            results[exporter.target] = Findings(exported.notes, exported.stayed_float)  # the model may go
+            del exported
         for name, text in (extra_files or {}).items():
             write_text(staging / name, text)
         written = sorted(staging.iterdir())

@@ -154,20 +154,27 @@ def insert_sketches(model: ir.Model, tensors: Sequence[ir.Value]) -> None:
 
     Flushed sketches have the tensors' names as keys.
     """
+    if not tensors:
+        return
     names = Names(model)
-    nodes = []
-    for value in tensors:
-        node = _observe_node(value, names.node(f"{value.name}_observe_op"), names)
-        _place_behind(model, value, node)
-        nodes.append(node)
-    if nodes:
-        _add_flush(model, nodes)
+    order = {id(node): position for position, node in enumerate(model.graph)}
+    nodes = [_observe_node(value, names.node(f"{value.name}_observe_op"), names) for value in tensors]
+    # ONNX Runtime walks back from the last node and runs what it meets first as late as it can. In this order each
+    # tensor is observed as soon as it is there and freed; in the graph's order all of them would be kept to the end.
+    model.graph.extend(sorted(nodes, key=lambda node: -order.get(id(_producer(node)), -1)))
+    model.opset_imports.setdefault(nodes[0].domain, 1)
+    _add_flush(model, nodes)
 
 
 def _observe_node(value: ir.Value, name: str, names: Names) -> ir.Node:
     node = ir.node("Observe", [value, None], {"key": value.name or ""}, domain="ort_quant", name=name)
     _declare_output(node, names, ir.DataType.UINT8, ir.Shape([None]))
     return node
+
+
+def _producer(observer: ir.Node) -> ir.Node | None:
+    value = observer.inputs[0]
+    return None if value is None else value.producer()
 
 
 def _declare_output(node: ir.Node, names: Names, dtype: ir.DataType, shape: ir.Shape) -> None:

@@ -309,7 +309,7 @@ def test_the_same_command_continues(slow_run, tmp_path, kill):
 
 
 def test_ctrl_c_keeps_what_was_done(digits, prepared, tmp_path):
-    """The run in progress ends, one more hands out the sketches: nothing of the first batches is lost."""
+    """The runs in progress end, one more hands out the sketches: nothing of the first batches is lost."""
     model, record = prepared(len(digits) // 10)
     np.save(tmp_path / "digits.npy", digits)
 
@@ -319,10 +319,12 @@ def test_ctrl_c_keeps_what_was_done(digits, prepared, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         oq.calibrate(model, tmp_path / "digits.npy", batch_size=10, progress=interrupt)
-    assert SketchFile.read(tmp_path / "net.sketches").done == ((0, 5),)
+    ((start, stop),) = SketchFile.read(tmp_path / "net.sketches").done
+    assert start == 0
+    assert 5 <= stop <= 7  # up to two runs were in progress
     assert set(ranges_of(record).values()) == {(None, None)}
     report = oq.calibrate(model, tmp_path / "digits.npy", batch_size=10)
-    assert (report.resumed, report.batches) == (5, 10)
+    assert (report.resumed, report.batches) == (stop, 10)
 
 
 # Trying several methods on the whole net
@@ -395,7 +397,8 @@ def test_memory_is_constant(build, tmp_path):
     text = '<ir_version: 8, opset_import: ["": 13]>\ng (float[N,65536] x) => (float[] y) { [fc] y = Gemm(x, w) }'
     write_model(build(text, w=np.ones((65536, 1), np.float32)), tmp_path / "m.onnx")
     script = """
-import resource, sys
+import re, sys
+from pathlib import Path
 import numpy as np
 import ort_quant_plugin as oq
 count = int(sys.argv[2])
@@ -404,7 +407,7 @@ def feeds():
     for _ in range(count):
         yield rng.standard_normal((8, 65536), np.float32)
 oq.quantize(sys.argv[1], feeds, sys.argv[3], targets=["fake_quant"], progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])  # ru_maxrss counts the parent's too
 """
     peaks = [
         int(
