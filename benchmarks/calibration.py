@@ -9,23 +9,22 @@ See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import catalogue
 import venvs
+from command import add_common, folder, positive, say, shown, write
 from harness import ChildError, interleaved, run_child
 from jobs import CALIBRATION, EVALUATION, REPEATED, Job
-from report import Flatness, Row, document, machine, markdown, print_report
+from report import Flatness, Row, document, markdown, print_report
+from tables import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from catalogue import Tool
     from harness import Run
@@ -91,9 +90,9 @@ class Benchmark:
             row.runs.append(self._run(tool.module, job, python, foreign=tool.environment is not None))
         except ChildError as error:
             row.problem = f"failed: {error}"
-            _say(f"round {i + 1}: {tool.label} {row.problem}")
+            say(f"round {i + 1}: {tool.label} {row.problem}")
         else:
-            _say(f"round {i + 1}: {tool.label}: {row.runs[-1].result.seconds:.2f} s")
+            say(f"round {i + 1}: {tool.label}: {row.runs[-1].result.seconds:.2f} s")
 
     def score(self, rows: Sequence[Row]) -> None:
         """Judge the models of the last round, all by the same program."""
@@ -102,6 +101,7 @@ class Benchmark:
             for row in rows
             if row.problem is None
             for kind, path in row.runs[-1].result.models.items()
+            if kind != "ascend"  # made for other hardware
         }
         if not self.settings["evaluation"]:
             return
@@ -134,7 +134,7 @@ class Benchmark:
             except ChildError as error:
                 self.problems.append(f"Memory over more samples was not measured: {error}")
                 return None
-            _say(f"memory, {few if split == CALIBRATION else many} samples: {runs[-1].peak_mb:.0f} MiB")
+            say(f"memory, {few if split == CALIBRATION else many} samples: {runs[-1].peak_mb:.0f} MiB")
         return flat
 
     def _python(self, row: Row) -> Path | None:
@@ -145,7 +145,7 @@ class Benchmark:
             return venvs.ensure(row.tool.environment, self.arguments.cache, self.arguments.peer_python, self._runtime)
         except venvs.EnvironmentUnavailableError as error:
             row.problem = f"skipped: {error}"
-            _say(f"{row.tool.label} {row.problem}")
+            say(f"{row.tool.label} {row.problem}")
             return None
 
     def _run(self, module: str, job: Job, python: Path | None = None, *, foreign: bool = False) -> Run:
@@ -164,12 +164,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--model and --images belong together; without both, the shipped digits are used")
     tools = _tools(arguments, parser)
     host = machine()
-    with _folder(arguments.keep) as work:
+    with folder(arguments.keep) as work:
         benchmark = Benchmark(arguments, work)
         try:
             benchmark.prepare()
         except ChildError as error:
-            _say(f"error: {error}")
+            say(f"error: {error}")
             return 1
         rows = benchmark.measure(tools)
         benchmark.score(rows)
@@ -177,9 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = document(benchmark.settings, host, rows, flatness, [*benchmark.notes, *benchmark.problems])
     print_report(report)
     if arguments.json:
-        _write(arguments.json, json.dumps(report, indent=1) + "\n")
+        write(arguments.json, json.dumps(report, indent=1) + "\n")
     if arguments.markdown:
-        _write(arguments.markdown, markdown(report, _command(sys.argv[1:] if argv is None else argv)))
+        write(arguments.markdown, markdown(report, shown("calibration.py", sys.argv[1:] if argv is None else argv)))
     failed = any(row.problem is not None and row.problem.startswith("failed") for row in rows)
     return int(failed or bool(benchmark.problems))
 
@@ -188,41 +188,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
     add("--model", type=Path, help="float ONNX model with one input (default: the shipped digits network)")
-    add("--images", type=Path, help="folder, or .csv with the columns file and, optionally, split and class_index")
-    add("--split", default="calibration", help="rows of the .csv to calibrate with (default: %(default)s)")
-    add("--eval-split", default="validation", help="rows of the .csv to judge with (default: %(default)s)")
-    add("--count", type=_positive, metavar="N", help="samples to calibrate with, at most; of a folder: default half")
-    add("--eval-count", type=_positive, metavar="N", help="samples to judge with, at most")
-    add("--mean", type=_triple, default=(127.0, 127.0, 127.0), metavar="R,G,B", help="default: 127")
-    add("--std", type=_triple, default=(128.0, 128.0, 128.0), metavar="R,G,B", help="default: 128")
-    add("--resize", type=_positive, metavar="SIDE", help="length of the short side before the crop (default: as it is)")
-    add("--crop", type=_positive, default=224, metavar="SIDE", help="centre crop (default: %(default)s)")
-    add("--repeats", type=_positive, default=5, metavar="N", help="rounds (default: %(default)s)")
+    add("--count", type=positive, metavar="N", help="samples to calibrate with, at most; of a folder: default half")
+    add("--eval-count", type=positive, metavar="N", help="samples to judge with, at most")
+    add("--resize", type=positive, metavar="SIDE", help="length of the short side before the crop (default: as it is)")
+    add("--crop", type=positive, default=224, metavar="SIDE", help="centre crop (default: %(default)s)")
     add("--tools", default=",".join(catalogue.DEFAULT), metavar="A,B", help="default: %(default)s; also ours-exact")
     add("--methods", default="", metavar="A,B", help="one more row of ours for each calibration method")
-    add("--workers", type=_positive, metavar="N", help="one more row of ours, over N processes")
-    add("--flat", type=_positive, metavar="N", help="also our memory over N samples, the same ones repeated")
-    add("--timeout", type=float, default=1800.0, metavar="S", help="seconds for one measurement (default: %(default)s)")
-    add("--cache", type=Path, default=venvs.default_cache(), help="folder of the tools' environments")
-    add("--peer-python", type=Path, default=Path(sys.executable), help="interpreter to make them with")
-    add("--keep", type=Path, metavar="DIR", help="keep models, logs and results in this new folder")
-    add("--json", type=Path, metavar="FILE", help="write every measurement")
-    add("--markdown", type=Path, metavar="FILE", help="write the table as a page")
+    add("--workers", type=positive, metavar="N", help="one more row of ours, over N processes")
+    add("--flat", type=positive, metavar="N", help="also our memory over N samples, the same ones repeated")
+    add_common(parser, repeats=5)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _triple(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.split(","))
-    if len(values) not in {1, 3}:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither one number nor three")
-    return values * (3 // len(values))
 
 
 def _tools(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Tool]:
@@ -233,32 +208,6 @@ def _tools(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> li
     tools = [catalogue.TOOLS[name] for name in dict.fromkeys(names)]
     tools += [catalogue.of_method(method) for method in arguments.methods.split(",") if method]
     return tools + ([catalogue.of_workers(arguments.workers)] if arguments.workers else [])
-
-
-@contextlib.contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        keep.mkdir(parents=True)
-        yield keep.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="ort-quant-bench-") as temporary:
-        yield Path(temporary)
-
-
-def _command(argv: Sequence[str]) -> str:
-    """The command line with folders left out: they belong to one machine."""
-    words = [Path(word).name if word.startswith(("/", "~")) else word for word in argv]
-    return shlex.join(["python", "benchmarks/calibration.py", *words])
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    _say(f"written: {path}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

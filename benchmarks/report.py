@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import statistics
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogue import MIN_MAX, OURS, PLAIN
 from harness import median, ratio
+from tables import Table, busy, markdown_page, number, print_tables, versions_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +16,7 @@ if TYPE_CHECKING:
     from catalogue import Tool
     from harness import Run
 
-__all__ = ["Flatness", "Row", "document", "machine", "markdown", "print_report", "remarks"]
+__all__ = ["Flatness", "Row", "document", "markdown", "print_report", "remarks"]
 
 HEADINGS = (
     "tool",
@@ -77,24 +74,6 @@ class Flatness:
         return many / few if many and few else None
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the software."""
-    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in lines.items()}
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": fields.get("model name", platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
-        "vnni": bool({"avx512_vnni", "avx_vnni"} & set(fields.get("flags", "").split())),
-        "memory_gib": round(memory / 2**30, 1),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_average": os.getloadavg()[0],
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
-    }
-
-
 def document(
     settings: Mapping[str, Any],
     host: Mapping[str, Any],
@@ -136,38 +115,34 @@ def _entry(row: Row, plain: Sequence[Run], base: Sequence[Run]) -> dict[str, Any
     }
 
 
-def _cells(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    cells = []
+def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(HEADINGS, frozenset({"tool", "model"}))
     for entry in entries:
         if entry["problem"] is not None:
-            cells.append([entry["label"], entry["problem"], *[""] * (len(HEADINGS) - 2)])
+            table.problems.append((entry["label"], entry["problem"]))
             continue
         totals = [run["result"]["seconds"] for run in entry["runs"]]
         cost = [
             entry["label"],
-            _number(entry["median"].get("calibration"), 2),
-            _number(statistics.median(totals), 2),
+            number(entry["median"].get("calibration"), 2),
+            number(statistics.median(totals), 2),
             f"{min(totals):.2f}–{max(totals):.2f}",
-            _number(entry["ratios"]["total_to_fp32"], 2),
-            _number(entry["ratios"]["total_to_minmax"], 2),
-            _number(entry["median"]["peak_mb"], 0),
-            _number(entry["median"]["libraries_mb"], 0),
+            number(entry["ratios"]["total_to_fp32"], 2),
+            number(entry["ratios"]["total_to_minmax"], 2),
+            number(entry["median"]["peak_mb"], 0),
+            number(entry["median"]["libraries_mb"], 0),
         ]
         models = [_quality(kind, score) for kind, score in entry["scores"].items()] or [[""] * 4]
-        cells.append(cost + models[0])
-        cells.extend([[""] * len(cost) + quality for quality in models[1:]])
-    return cells
+        table.rows.append(cost + models[0])
+        table.rows.extend([[""] * len(cost) + quality for quality in models[1:]])
+    return table
 
 
 def _quality(kind: str, score: Mapping[str, Any]) -> list[str]:
     if "error" in score:
         return [kind, score["error"], "", ""]
-    shares = [_number(None if score[name] is None else 100 * score[name], 2) for name in ("agreement", "top1")]
-    return [kind, _number(score["sqnr_db"], 2), *shares]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    shares = [number(None if score[name] is None else 100 * score[name], 2) for name in ("agreement", "top1")]
+    return [kind, number(score["sqnr_db"], 2), *shares]
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
@@ -199,58 +174,17 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             f"Our peak memory over {flat['many']} samples is {flat['growth']:.3f}× that over {flat['few']} samples."
         )
     found.extend(report["notes"])
-    if host["load_average"] > 0.5:
-        found.append(f"The machine was busy before the start (load {host['load_average']:.1f}): times are unreliable.")
-    return found
+    return found + busy(host)
 
 
 def print_report(report: Mapping[str, Any]) -> None:
     """The table and the remarks on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in {"tool", "model"} else "right")
-    problems = []
-    for cells in _cells(report["rows"]):
-        # A sentence would widen its number column: it goes below the table.
-        if cells[1].startswith(("skipped", "failed")):
-            problems.append(f"{cells[0]}: {cells[1]}")
-        else:
-            table.add_row(*cells)
-    console.print(table)
-    for line in [*problems, *remarks(report)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_tables([_table(report["rows"])], remarks(report))
 
 
 def markdown(report: Mapping[str, Any], command: str) -> str:
     """The table as a Markdown page."""
-    host = report["machine"]
-    hardware = f"{host['cpu']}, {host['cores']} cores{', VNNI' if host['vnni'] else ''}, {host['memory_gib']} GiB"
-    lines = [
-        "# Calibration",
-        "",
-        f"Written by `{command}`; what the columns mean is in [the README](../README.md).",
-        "",
-        f"{hardware}, Linux {host['kernel']}, Python {host['python']}, {host['date']}.",
-        "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "|" + "|".join("---" if heading in {"tool", "model"} else "---:" for heading in HEADINGS) + "|",
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in _cells(report["rows"])),
-        "",
-        *(f"* {remark}" for remark in remarks(report)),
-        "",
-        "| tool | versions |",
-        "|---|---|",
-        *(
-            f"| {entry['label']} | {', '.join(f'{name} {number}' for name, number in entry['versions'].items())} |"
-            for entry in report["rows"]
-            if entry["versions"]
-        ),
-        "",
-    ]
-    return "\n".join(lines)
+    table = _table(report["rows"])
+    versions = {entry["label"]: entry["versions"] for entry in report["rows"]}
+    lines = markdown_page("Calibration", command, report["machine"], [table], remarks(report))
+    return "\n".join([*lines, *versions_table(versions)])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         calibrate,
         create_quant_config,
         inspect,
+        lower_model,
         prepare_model,
         quantize,
         quantize_model,
@@ -45,6 +46,7 @@ __all__ = [
     "ranges",
     "compare",
     "inspect",
+    "lower_model",
     # data
     "ImagePreprocess",
     "open_data",
@@ -66,6 +68,7 @@ _HOMES = {
     "hookimpl": "plugins",
     "ImagePreprocess": "calibration.data",
     "inspect": "api",
+    "lower_model": "api",
     "open_data": "calibration.data",
     "prepare_model": "api",
     "quantize": "api",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.calibration.methods import Storage
     from ort_quant_plugin.calibration.runner import CalibrationReport
     from ort_quant_plugin.calibration.search import Score
+    from ort_quant_plugin.lowering import LoweringReport
     from ort_quant_plugin.progress import Progress
     from ort_quant_plugin.report import ExportReport, InspectReport, QuantizationReport
 
@@ -27,6 +28,7 @@ __all__ = [
     "create_quant_config",
     "default_sketch_file",
     "inspect",
+    "lower_model",
     "prepare_model",
     "quantize",
     "quantize_model",
@@ -34,7 +36,7 @@ __all__ = [
     "write_ranges",
 ]
 
-DEFAULT_TARGETS = ("fake_quant", "ascend", "qdq")
+DEFAULT_TARGETS = ("fake_quant", "ascend", "ort")
 
 
 def create_quant_config(
@@ -389,6 +391,31 @@ def inspect(
     from ort_quant_plugin.inspection import inspect_model
 
     return inspect_model(model, config, record, op_libraries)
+
+
+def lower_model(
+    deploy_model: PathLike, out: PathLike | None = None, *, force: bool = False, op_libraries: Sequence[str] = ()
+) -> LoweringReport:
+    """Turn a deploy model (from this package or from AMCT) into a fast int8 model for ONNX Runtime on CPUs.
+
+    The result computes the same bits as the fake_quant model and needs :func:`register_custom_ops` only.
+
+    Args:
+        deploy_model: ``<prefix>_deploy_model.onnx``.
+        out: Model to write; default: ``<prefix>_ort_model.onnx`` beside it.
+        force: Overwrite an existing result.
+        op_libraries: Libraries of custom operators the model uses.
+
+    Returns:
+        What became of every quantized layer, and why where it stays float.
+
+    Raises:
+        ModelError: The file cannot be read or is no deploy model, or ONNX Runtime refuses the result.
+        OutputError: The result exists already or cannot be written.
+    """
+    from ort_quant_plugin import steps
+
+    return steps.lower(deploy_model, out, force=force, op_libraries=op_libraries)
 
 
 def _names(method: str | Sequence[str]) -> tuple[str, ...]:

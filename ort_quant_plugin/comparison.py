@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ort_quant_plugin.errors import DataError, ModelError, UnsupportedError
+from ort_quant_plugin.errors import DataError, ModelError
 from ort_quant_plugin.metrics import ErrorStats, agreement_count, top_k_count
 from ort_quant_plugin.ops.library import open_session
 from ort_quant_plugin.progress import ProgressEvent
@@ -185,7 +185,7 @@ def compare(
 
     Args:
         reference: Float model.
-        candidates: Models with the same inputs and outputs: fake_quant, QDQ, or other float models.
+        candidates: Models with the same inputs and outputs: fake_quant, deploy, QDQ, or other float models.
         data: Evaluation data.
         labels: (samples,) class index per sample, for top-1 and top-5 of the first output that holds classes.
         layers: Also compare every quantized layer's output; runs the models over the data once more.
@@ -198,7 +198,7 @@ def compare(
         DataError: the data does not fit, or labels are fewer or larger than the outputs say.
     """
     started = time.perf_counter()
-    sessions = [_open(path, op_libraries) for path in (reference, *candidates)]
+    sessions = [open_model(path, op_libraries) for path in (reference, *candidates)]
     names, skipped = _numeric_outputs(sessions[0])
     for path, session in zip(candidates, sessions[1:], strict=True):
         _check_interface(sessions[0], session, reference, path)
@@ -234,22 +234,17 @@ def compare(
     return report
 
 
-def _open(path: PathLike, op_libraries: Sequence[str]) -> Any:
-    """A session; a deploy model is refused with the reason.
+def open_model(path: PathLike, op_libraries: Sequence[str]) -> Any:
+    """A session of any of the models; an untouched deploy model gets the library that runs it.
 
     Raises:
-        UnsupportedError: An Ascend deploy model, which stock ONNX Runtime cannot run.
         ModelError, OpLibraryError: See :func:`~ort_quant_plugin.ops.library.open_session`.
     """
     try:
         return open_session(path, op_libraries)
     except ModelError as error:
         if "AscendQuant" in error.message or "AscendDequant" in error.message:
-            raise UnsupportedError(
-                f"{os.fspath(path)!r} is a deploy model for Ascend: ONNX Runtime has no kernels for its int8 layers.",
-                hint="Compare the fake_quant model instead; it computes the same integers.",
-                path=str(path),
-            ) from error
+            return open_session(path, op_libraries, run_deploy_models=True)
         raise
 
 

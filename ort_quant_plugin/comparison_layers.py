@@ -80,7 +80,7 @@ def compare_layers(
 
     Args:
         reference: Float model the candidate was made from.
-        candidate: fake_quant or QDQ model.
+        candidate: fake_quant, deploy or QDQ model.
         data: Evaluation data; one batch of all layer outputs is in memory at a time.
         progress: Receives one event per batch.
         op_libraries: Libraries of custom operators the models use.
@@ -91,8 +91,7 @@ def compare_layers(
     Raises:
         ModelError, DataError: as :func:`ort_quant_plugin.comparison.compare`.
     """
-    from ort_quant_plugin.comparison import run
-    from ort_quant_plugin.ops.library import open_session
+    from ort_quant_plugin.comparison import open_model, run
 
     quantized = read_model(candidate)
     taps = list(_find_taps(quantized))
@@ -111,7 +110,7 @@ def compare_layers(
         ):
             path = Path(folder) / f"{index}.onnx"
             _write_with_outputs(model, values, path)
-            sessions.append((open_session(path, op_libraries), [str(value.name) for value in values], path))
+            sessions.append((open_model(path, op_libraries), [str(value.name) for value in values], path))
         for done, feed in enumerate(data, 1):
             expected, found = (run(session, names, feed, path) for session, names, path in sessions)
             for result, one, other in zip(results, expected, found, strict=True):

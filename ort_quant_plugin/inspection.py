@@ -10,6 +10,7 @@ import numpy as np
 from ort_quant_plugin import steps
 from ort_quant_plugin.export.plan import build_plan
 from ort_quant_plugin.layers import QUANTIZABLE_TYPES, TENSOR_TYPES, Layer, find_layers
+from ort_quant_plugin.lowering.reading import is_lowered, lowered_layers
 from ort_quant_plugin.model import const_array, default_opset, read_model
 from ort_quant_plugin.passes.insert_observers import OBSERVER_TYPES, remove_observers
 from ort_quant_plugin.qparams import unpack_deq_scale
@@ -31,11 +32,13 @@ _CANDIDATES = frozenset(QUANTIZABLE_TYPES + TENSOR_TYPES)
 
 
 def model_kind(model: ir.Model) -> str:
-    """``float``, ``calibration``, ``fake_quant``, ``deploy`` or ``qdq``, by the operators in the graph."""
+    """``float``, ``calibration``, ``fake_quant``, ``deploy``, ``ort`` or ``qdq``, by the operators in the graph."""
     operators = {(node.domain, node.op_type) for node in model.graph}
     types = {op for _, op in operators}
     if types & OBSERVER_TYPES:
         return "calibration"
+    if is_lowered(model):
+        return "ort"
     if ("", "AscendQuant") in operators or ("", "AscendDequant") in operators:
         return "deploy"
     if types & {"AscendQuant", "AscendDequant"} or any(str(n.name).endswith(".fakedequant.mul") for n in model.graph):
@@ -57,7 +60,8 @@ def inspect_model(
             plan = build_plan(model, Record.read(record))
             return _report(model, kind, layer_reports(plan, skipped={}, notes={}), plan.notes)
         return _report(model, kind, table_reports(find_layers(model), {}), ["Give --record to see the scales."])
-    layers = [_quantized_layer(layer) for layer in find_layers(model).values()]
+    layers = lowered_layers(model) if kind == "ort" else []
+    layers += [_quantized_layer(layer) for layer in find_layers(model).values()]
     return _report(model, kind, layers, [])
 
 

@@ -110,7 +110,7 @@ class InspectReport:
     """Layers of a model file.
 
     Attributes:
-        kind: ``float``, ``calibration``, ``fake_quant``, ``deploy`` or ``qdq``.
+        kind: ``float``, ``calibration``, ``fake_quant``, ``deploy``, ``ort`` or ``qdq``.
         opset: Version of the default domain.
         layers: Verdict on every candidate layer.
         other_operators: How often each operator occurs that is no candidate for quantization.

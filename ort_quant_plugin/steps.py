@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ort_quant_plugin.config import config_to_json, default_config, read_simple_config
+from ort_quant_plugin.errors import UnsupportedError
 from ort_quant_plugin.export import build_plan, output_paths, write_targets
 from ort_quant_plugin.export.write import select_exporters
 from ort_quant_plugin.layers import LayerTable, find_layers
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.calibration.runner import CalibrationReport
     from ort_quant_plugin.config import QuantConfig
     from ort_quant_plugin.export import Exporter, ExportOptions
+    from ort_quant_plugin.lowering import LoweringReport
     from ort_quant_plugin.progress import Progress
 
     PathLike = str | os.PathLike[str]
@@ -44,6 +46,7 @@ __all__ = [
     "libraries",
     "load_and_prepare",
     "load_config",
+    "lower",
     "make_config",
     "write_calibration_model",
     "write_named_model",
@@ -321,6 +324,43 @@ def provenance(plugins: PluginManager) -> dict[str, str]:
     if others := plugins.provenance():
         stamps["ort_quant.plugins"] = "; ".join(map(str, others))
     return stamps
+
+
+def lower(deploy_file: PathLike, out: PathLike | None, *, force: bool, op_libraries: Sequence[str]) -> LoweringReport:
+    """Lower a deploy model file; the result is loaded once before it gets its name."""
+    from ort_quant_plugin.files import staging_folder
+    from ort_quant_plugin.inspection import model_kind
+    from ort_quant_plugin.lowering import lower as lower_graph
+    from ort_quant_plugin.ops.library import open_session
+
+    source = Path(deploy_file)
+    target = (
+        Path(out)
+        if out is not None
+        else source.with_name(f"{source.stem.removesuffix('_deploy_model')}_ort_model.onnx")
+    )
+    plugins = build_plugin_manager()
+    known = libraries(plugins, op_libraries)
+    model = read_model(source)
+    if (kind := model_kind(model)) != "deploy":
+        raise UnsupportedError(
+            f"{str(source)!r} is a {kind} model; expected a deploy model.",
+            hint="Give the file <prefix>_deploy_model.onnx.",
+            path=str(source),
+            kind=kind,
+        )
+    check_domains(model, op_libraries=known)
+    refuse_existing([target], inputs=[source], force=force)
+    external = is_external(model)
+    report = lower_graph(model)
+    model.metadata_props.update(provenance(plugins))
+    with staging_folder(target.parent) as staging:
+        written = write_model(model, staging / target.name, external_suffix="_ort.external", force_external=external)
+        open_session(staging / target.name, known)
+        for file in reversed(written):
+            file.replace(target.parent / file.name)
+    report.output = target
+    return report
 
 
 def as_progress(progress: bool | Progress) -> Progress | None:

@@ -159,3 +159,105 @@ def cosine():
         return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
     return _cosine
+
+
+ISAS = ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni_256", "avx512vnni", "neondot"]
+CONSTANT_INPUTS = {
+    "QConv": {1, 2, 3, 4},
+    "QConvTranspose": {1, 2, 3, 4},
+    "QGemm": {1, 2, 3, 4},
+    "QPool": {1, 2},
+    "QAdd": {2},
+}
+OUTPUT_TYPES = {"y": ir.DataType.UINT8, "y_float": ir.DataType.FLOAT, "y2": ir.DataType.UINT8}
+
+
+@pytest.fixture(scope="session")
+def node_model():
+    """Model of one node ``n`` of a domain (default ``ort_quant``), as bytes, and its feeds.
+
+    `inputs` are arrays, None for one that is left out; those whose index is in `constant` (default: what the operator
+    wants) become initializers. `outputs` are names of `types` (name to type, in the operator's order); the others are
+    left out.
+    """
+
+    def _model(op, inputs, outputs=("y",), *, constant=None, domain="ort_quant", types=None, **attributes):
+        types = types or OUTPUT_TYPES
+        constant = CONSTANT_INPUTS.get(op, set()) if constant is None else constant
+        values, fed, initializers = [], {}, []
+        for index, given in enumerate(inputs):
+            if given is None:
+                values.append(None)
+                continue
+            array = np.asarray(given)
+            tensor = ir.tensor(array, name=f"i{index}")
+            value = ir.Value(name=f"i{index}", shape=ir.Shape([None] * array.ndim), type=ir.TensorType(tensor.dtype))
+            values.append(value)
+            if index in constant:
+                value.const_value, value.shape = tensor, tensor.shape
+                initializers.append(value)
+            else:
+                fed[value.name] = array
+        names = list(types)[: 1 + max(map(list(types).index, outputs), default=0)]
+        made = [ir.Value(name=n if n in outputs else "", type=ir.TensorType(types[n])) for n in names]
+        node = ir.node(op, values, attributes, domain=domain, outputs=made, name="n")
+        graph = ir.Graph(
+            [v for v in values if v is not None and v.name in fed],
+            [v for v in made if v.name],
+            nodes=[node],
+            initializers=initializers,
+            opset_imports={"": 17, domain: 1} if domain else {"": 17},
+            name="g",
+        )
+        return ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString(), fed
+
+    return _model
+
+
+def _has_isa(name):
+    """Whether this machine has the instruction set; it is forced from here on."""
+    from ort_quant_plugin.errors import OpLibraryError
+    from ort_quant_plugin.ops.library import session_options
+
+    os.environ["ORT_QUANT_ISA"] = name
+    try:
+        session_options()
+    except OpLibraryError as error:
+        if "ORT_QUANT_ISA" not in str(error):
+            raise
+        return False
+    return True
+
+
+@pytest.fixture(params=ISAS)
+def isa(request, monkeypatch):
+    """Each instruction set that this machine has."""
+    monkeypatch.setenv("ORT_QUANT_ISA", "")
+    if not _has_isa(request.param):
+        pytest.skip(f"this machine has no {request.param}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def instruction_sets():
+    """Names of all instruction sets that this machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORT_QUANT_ISA", "")
+        return [name for name in ISAS if _has_isa(name)]
+
+
+@pytest.fixture(scope="session")
+def run_node(node_model):
+    """Outputs of one run of a one-node model, see `node_model`; `threads` of the session, `isa` forced if given."""
+    from ort_quant_plugin.ops.library import onnxruntime_module, session_options
+
+    def _run(op, inputs, outputs=("y",), *, threads=1, isa=None, **rest):
+        model, feeds = node_model(op, inputs, outputs, **rest)
+        with pytest.MonkeyPatch.context() as patch:
+            if isa is not None:
+                patch.setenv("ORT_QUANT_ISA", isa)
+            options = session_options(log_severity_level=4, intra_op_num_threads=threads)
+        session = onnxruntime_module().InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return session.run(None, feeds)
+
+    return _run

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_KINDS = ("qdq", "fake_quant", "ascend", "ort")
+
 
 def run(job: Job) -> Result:
     """Time the whole chain; the report says how much of it was calibration."""
@@ -37,7 +39,7 @@ def run(job: Job) -> Result:
         seconds=watch.seconds(),
         libraries_mb=watch.libraries_mb,
         parts={"calibration": report.calibration_seconds},
-        models={kind: str(report.outputs[kind]) for kind in ("qdq", "fake_quant")},
+        models={kind: str(report.outputs[kind]) for kind in _KINDS if kind in report.outputs},
         versions={"ort-quant-plugin": oq.__version__, **versions("onnxruntime", "numpy", "pillow")},
         values={"quantized_layers": len(report.quantized), "float_layers": len(report.stayed_float)},
     )

@@ -19,15 +19,25 @@ enum ONNXTensorElementDataType {
   ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 = 2,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8 = 3,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16 = 4,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16 = 5,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 = 6,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL = 9,
   ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 = 10,
-  ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64 = 13
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE = 11,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32 = 12,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64 = 13,
+  ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16 = 16
 };
 
 enum OrtCustomOpInputOutputCharacteristic { INPUT_OUTPUT_REQUIRED = 0, INPUT_OUTPUT_OPTIONAL = 1, INPUT_OUTPUT_VARIADIC = 2 };
 
 enum OrtMemType { OrtMemTypeDefault = 0 };
+
+enum OrtAllocatorType { OrtDeviceAllocator = 0 };
+
+enum OrtOpAttrType { ORT_OP_ATTR_INT = 1, ORT_OP_ATTR_INTS = 2, ORT_OP_ATTR_FLOAT = 3, ORT_OP_ATTR_STRING = 5 };
 
 struct OrtStatus;
 struct OrtKernelInfo;
@@ -37,6 +47,10 @@ struct OrtTensorTypeAndShapeInfo;
 struct OrtValue;
 struct OrtCustomOpDomain;
 struct OrtSessionOptions;
+struct OrtMemoryInfo;
+struct OrtLogger;
+struct OrtOp;
+struct OrtOpAttr;
 
 // A table of function pointers; `ort_abi` below says which slot is what.
 struct OrtApi {
@@ -103,11 +117,16 @@ using GetErrorMessage = Slot<2, const char*(const OrtStatus*)>;
 using CreateCustomOpDomain = Slot<26, Status(const char*, OrtCustomOpDomain**)>;
 using CustomOpDomain_Add = Slot<27, Status(OrtCustomOpDomain*, const OrtCustomOp*)>;
 using AddCustomOpDomain = Slot<28, Status(OrtSessionOptions*, OrtCustomOpDomain*)>;
+using CreateTensorWithDataAsOrtValue =
+    Slot<49, Status(const OrtMemoryInfo*, void*, std::size_t, const std::int64_t*, std::size_t,
+                    ONNXTensorElementDataType, OrtValue**)>;
 using GetTensorMutableData = Slot<51, Status(OrtValue*, void**)>;
 using GetDimensionsCount = Slot<61, Status(const OrtTensorTypeAndShapeInfo*, std::size_t*)>;
 using GetDimensions = Slot<62, Status(const OrtTensorTypeAndShapeInfo*, std::int64_t*, std::size_t)>;
 using GetSymbolicDimensions = Slot<63, Status(const OrtTensorTypeAndShapeInfo*, const char**, std::size_t)>;
+using GetTensorElementType = Slot<60, Status(const OrtTensorTypeAndShapeInfo*, ONNXTensorElementDataType*)>;
 using GetTensorTypeAndShape = Slot<65, Status(const OrtValue*, OrtTensorTypeAndShapeInfo**)>;
+using CreateCpuMemoryInfo = Slot<69, Status(OrtAllocatorType, OrtMemType, OrtMemoryInfo**)>;
 using KernelInfoGetAttribute_float = Slot<85, Status(const OrtKernelInfo*, const char*, float*)>;
 using KernelInfoGetAttribute_int64 = Slot<86, Status(const OrtKernelInfo*, const char*, std::int64_t*)>;
 using KernelInfoGetAttribute_string = Slot<87, Status(const OrtKernelInfo*, const char*, char*, std::size_t*)>;
@@ -115,9 +134,29 @@ using KernelContext_GetInput = Slot<90, Status(const OrtKernelContext*, std::siz
 using KernelContext_GetOutput =
     Slot<91, Status(OrtKernelContext*, std::size_t, const std::int64_t*, std::size_t, OrtValue**)>;
 using ReleaseStatus = Slot<93, void(OrtStatus*)>;
+using ReleaseMemoryInfo = Slot<94, void(OrtMemoryInfo*)>;
+using ReleaseValue = Slot<96, void(OrtValue*)>;
 using ReleaseTensorTypeAndShapeInfo = Slot<99, void(OrtTensorTypeAndShapeInfo*)>;
+using KernelInfoGetAttributeArray_int64 =
+    Slot<163, Status(const OrtKernelInfo*, const char*, std::int64_t*, std::size_t*)>;
+using CreateOpAttr = Slot<211, Status(const char*, const void*, int, OrtOpAttrType, OrtOpAttr**)>;
+using ReleaseOpAttr = Slot<212, void(OrtOpAttr*)>;
+using CreateOp = Slot<213, Status(const OrtKernelInfo*, const char*, const char*, int, const char**,
+                                  const ONNXTensorElementDataType*, int, const OrtOpAttr* const*, int, int, int,
+                                  OrtOp**)>;
+using InvokeOp = Slot<214, Status(const OrtKernelContext*, const OrtOp*, const OrtValue* const*, int, OrtValue* const*,
+                                  int)>;
+using ReleaseOp = Slot<215, void(OrtOp*)>;
+using CopyKernelInfo = Slot<217, Status(const OrtKernelInfo*, OrtKernelInfo**)>;
+using ReleaseKernelInfo = Slot<218, void(OrtKernelInfo*)>;
+using KernelInfo_GetInputCount = Slot<230, Status(const OrtKernelInfo*, std::size_t*)>;
+using KernelInfo_GetOutputCount = Slot<231, Status(const OrtKernelInfo*, std::size_t*)>;
 using KernelInfo_GetInputName = Slot<232, Status(const OrtKernelInfo*, std::size_t, char*, std::size_t*)>;
+using KernelInfo_GetOutputName = Slot<233, Status(const OrtKernelInfo*, std::size_t, char*, std::size_t*)>;
 using KernelInfo_GetNodeName = Slot<244, Status(const OrtKernelInfo*, char*, std::size_t*)>;
+using KernelInfo_GetLogger = Slot<245, Status(const OrtKernelInfo*, const OrtLogger**)>;
+using KernelInfoGetConstantInput_tensor =
+    Slot<249, Status(const OrtKernelInfo*, std::size_t, int*, const OrtValue**)>;
 using ShapeInferContext_GetInputTypeShape =
     Slot<268, Status(const OrtShapeInferContext*, std::size_t, OrtTensorTypeAndShapeInfo**)>;
 using ShapeInferContext_SetOutputTypeShape =

@@ -75,8 +75,11 @@ inline constexpr std::int32_t kBinsPerSide = 8192;
 inline constexpr std::size_t kCounterCopies = 2;
 inline constexpr std::size_t kCounterStride = 2 * kBinsPerSide + 32;
 
+struct QuantizedKernels;  // qkernels.h
+
 struct KernelTable {
   const char* name;
+  const QuantizedKernels* quantized;  // int8 convolution
 
   // NaN stays NaN where the output is a float; in an int8 output it becomes 0 and no offset is subtracted.
   void (*quantize_f32_f32)(const float*, float*, std::size_t, const QuantizeParams&);

@@ -200,9 +200,10 @@ void add_candidate_losses(const float* x, std::size_t count, const CandidateGrid
 }
 
 template <class Vec>
-constexpr KernelTable make_table(const char* name) {
+constexpr KernelTable make_table(const char* name, const QuantizedKernels* quantized) {
   return {
       name,
+      quantized,
       quantize<Vec, float, float>,
       quantize<Vec, Half, Half>,
       quantize<Vec, Half, float>,

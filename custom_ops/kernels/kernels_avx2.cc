@@ -4,6 +4,6 @@
 
 namespace ort_quant {
 
-const KernelTable kAvx2Kernels = make_table<simd::Avx2>("avx2");
+const KernelTable kAvx2Kernels = make_table<simd::Avx2>("avx2", &kAvx2Quantized);
 
 }  // namespace ort_quant

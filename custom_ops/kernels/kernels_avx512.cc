@@ -4,6 +4,6 @@
 
 namespace ort_quant {
 
-const KernelTable kAvx512Kernels = make_table<simd::Avx512>("avx512");
+const KernelTable kAvx512Kernels = make_table<simd::Avx512>("avx512", &kAvx512Quantized);
 
 }  // namespace ort_quant

@@ -4,6 +4,6 @@
 
 namespace ort_quant {
 
-const KernelTable kScalarKernels = make_table<simd::Baseline>("scalar");
+const KernelTable kScalarKernels = make_table<simd::Baseline>("scalar", &kScalarQuantized);
 
 }  // namespace ort_quant

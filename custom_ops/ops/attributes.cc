@@ -10,19 +10,19 @@ void refuse_attribute(const std::string& name, const std::string& value, const s
 }
 
 std::int64_t read_int(const KernelInfo& info, const char* name, std::int64_t fallback, std::int64_t least,
-                      std::int64_t most) {
+                      std::int64_t most, const char* cure) {
   const std::int64_t value = info.attribute(name, fallback);
   if (value < least || value > most) {
     refuse_attribute(name, std::to_string(value),
-                     "an integer in [" + std::to_string(least) + ", " + std::to_string(most) + "]", kConfigure);
+                     "an integer in [" + std::to_string(least) + ", " + std::to_string(most) + "]", cure);
   }
   return value;
 }
 
-float read_scale(const KernelInfo& info, const char* meaning) {
-  const float scale = info.required_float("scale");
+float read_scale(const KernelInfo& info, const char* meaning, const char* name) {
+  const float scale = info.required_float(name);
   if (!std::isfinite(scale) || scale <= 0) {
-    refuse_attribute("scale", to_text(scale), std::string("a finite number > 0 (") + meaning + ")",
+    refuse_attribute(name, to_text(scale), std::string("a finite number > 0 (") + meaning + ")",
                      "Correct the record file and export the model again.");
   }
   return scale;

@@ -46,8 +46,12 @@ CustomOp::CustomOp(const OrtApi& ort_api, const KernelTable& table)
   GetInputTypeCount = [](const OrtCustomOp* op) { return self(op).inputs.size(); };
   GetOutputType = [](const OrtCustomOp* op, std::size_t index) { return self(op).outputs[index]; };
   GetOutputTypeCount = [](const OrtCustomOp* op) { return self(op).outputs.size(); };
-  GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
-  GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return INPUT_OUTPUT_REQUIRED; };
+  GetInputCharacteristic = [](const OrtCustomOp* op, std::size_t index) {
+    return index < self(op).required_inputs ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
+  };
+  GetOutputCharacteristic = [](const OrtCustomOp* op, std::size_t index) {
+    return index < self(op).required_outputs ? INPUT_OUTPUT_REQUIRED : INPUT_OUTPUT_OPTIONAL;
+  };
   GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return OrtMemTypeDefault; };
   GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
   GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };

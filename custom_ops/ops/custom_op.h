@@ -4,6 +4,7 @@
 //   static constexpr const char* kName;
 //   static std::vector<ONNXTensorElementDataType> input_types(), output_types();
 //   static OutputShape kOutputShape;                  how the shape of output 0 follows
+//   static std::size_t kRequiredInputs, kRequiredOutputs;  with kOpen only: those beyond may be left out
 //   K(const KernelInfo&, const KernelTable&);         reads and checks the attributes
 //   void compute(const KernelContext&);               runs once per inference; may be called concurrently
 // and throws OpError (or any std::exception) to refuse. No exception passes the C border.
@@ -20,7 +21,9 @@
 
 namespace ort_quant {
 
-enum class OutputShape { kSameAsInput, kScalarVector /* [1] */, kNone };
+// kOpen: the model states the shapes, if anybody. An op with optional inputs must be open: ONNX Runtime 1.17 looks at
+// every input before it calls for the inference of shapes, and crashes where one is left out.
+enum class OutputShape { kSameAsInput, kScalarVector /* [1] */, kNone, kOpen };
 
 // What all ops share: the C struct and what its callbacks need.
 struct CustomOp : OrtCustomOp {
@@ -33,6 +36,8 @@ struct CustomOp : OrtCustomOp {
   OutputShape output_shape = OutputShape::kNone;
   std::vector<ONNXTensorElementDataType> inputs;
   std::vector<ONNXTensorElementDataType> outputs;
+  std::size_t required_inputs = std::numeric_limits<std::size_t>::max();
+  std::size_t required_outputs = std::numeric_limits<std::size_t>::max();
 };
 
 // A status "<op> node '<name>': <what>".
@@ -53,6 +58,11 @@ struct CustomOpOf : CustomOp {
     output_shape = K::kOutputShape;
     inputs = K::input_types();
     outputs = K::output_types();
+    if constexpr (K::kOutputShape == OutputShape::kOpen) {
+      required_inputs = K::kRequiredInputs;
+      required_outputs = K::kRequiredOutputs;
+      InferOutputShapeFn = nullptr;
+    }
     CreateKernelV2 = &create;
     KernelComputeV2 = &compute;
     KernelDestroy = [](void* kernel) { delete static_cast<KernelInstance<K>*>(kernel); };

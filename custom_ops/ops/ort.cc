@@ -88,6 +88,56 @@ std::string KernelInfo::input_name(std::size_t index) const {
   return name.value_or("");
 }
 
+std::string KernelInfo::output_name(std::size_t index) const {
+  const auto name = read_string([&](char* text, std::size_t* size) {
+    return succeeded(ort_abi::KernelInfo_GetOutputName::call(api_, info_, index, text, size));
+  });
+  return name.value_or("");
+}
+
+bool KernelInfo::has_input(std::size_t index) const {
+  std::size_t count = 0;
+  check(api_, ort_abi::KernelInfo_GetInputCount::call(api_, info_, &count));
+  return index < count && !input_name(index).empty();
+}
+
+bool KernelInfo::has_output(std::size_t index) const {
+  std::size_t count = 0;
+  check(api_, ort_abi::KernelInfo_GetOutputCount::call(api_, info_, &count));
+  return index < count && !output_name(index).empty();
+}
+
+namespace {
+
+// Shape and first element of a tensor. The C API has one accessor for reading and writing; inputs are only read.
+const void* read_tensor(const OrtApi& api, const OrtValue* value, Shape& shape) {
+  OrtTensorTypeAndShapeInfo* raw_info = nullptr;
+  check(api, ort_abi::GetTensorTypeAndShape::call(api, value, &raw_info));
+  const auto release = [&api](OrtTensorTypeAndShapeInfo* p) { ort_abi::ReleaseTensorTypeAndShapeInfo::call(api, p); };
+  const std::unique_ptr<OrtTensorTypeAndShapeInfo, decltype(release)> info(raw_info, release);
+  std::size_t rank = 0;
+  check(api, ort_abi::GetDimensionsCount::call(api, info.get(), &rank));
+  shape.resize(rank);
+  check(api, ort_abi::GetDimensions::call(api, info.get(), shape.data(), rank));
+  void* data = nullptr;
+  check(api, ort_abi::GetTensorMutableData::call(api, const_cast<OrtValue*>(value), &data));
+  return data;
+}
+
+}  // namespace
+
+const void* KernelInfo::constant_data(std::size_t index, const char* name, Shape& shape) const {
+  int is_constant = 0;
+  const OrtValue* value = nullptr;
+  check(api_, ort_abi::KernelInfoGetConstantInput_tensor::call(api_, info_, index, &is_constant, &value));
+  if (is_constant == 0 || value == nullptr) {
+    throw OpError("input '" + std::string(name) + "' (tensor '" + input_name(index) +
+                  "') is not a constant, expected an initializer, because it is packed when the session is created. "
+                  "Fold the nodes that compute it, and do not list it among the graph's inputs.");
+  }
+  return read_tensor(api_, value, shape);
+}
+
 std::optional<float> KernelInfo::find_float(const char* name) const {
   float value = 0;
   if (!succeeded(ort_abi::KernelInfoGetAttribute_float::call(api_, info_, name, &value))) return std::nullopt;
@@ -112,24 +162,54 @@ std::optional<std::string> KernelInfo::find_string(const char* name) const {
   return value;
 }
 
-void KernelInfo::refuse_type(const char* name, const char* expected, const char* found) const {
+// After an attribute was not found as `expected`: nothing if it is missing, else OpError. The runtime answers alike for
+// "missing" and "of another type", except that its getter of INTS gives an empty list for any attribute that exists.
+void KernelInfo::refuse_other_type(const char* name, const char* expected) const {
+  const char* found = nullptr;
+  std::size_t size = 0;
+  if (find_int(name)) {
+    found = "INT";
+  } else if (find_float(name)) {
+    found = "FLOAT";
+  } else if (find_exact_string(name)) {
+    found = "STRING";
+  } else if (succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, nullptr, &size))) {
+    found = size > 0 ? "INTS" : "another type";
+  }
+  if (found == nullptr) return;
   throw OpError("attribute '" + std::string(name) + "' is of type " + found + ", expected " + expected +
                 ". Correct the attribute in the model.");
 }
 
-// The runtime answers alike for "missing" and "of another type", so the other types are tried.
 float KernelInfo::attribute(const char* name, float fallback) const {
   if (const auto value = find_float(name)) return *value;
-  if (find_int(name)) refuse_type(name, "FLOAT", "INT");
-  if (find_string(name)) refuse_type(name, "FLOAT", "STRING");
+  refuse_other_type(name, "FLOAT");
   return fallback;
 }
 
 std::optional<std::int64_t> KernelInfo::optional_int(const char* name) const {
   const auto value = find_int(name);
-  if (!value && find_float(name)) refuse_type(name, "INT", "FLOAT");
-  if (!value && find_string(name)) refuse_type(name, "INT", "STRING");
+  if (!value) refuse_other_type(name, "INT");
   return value;
+}
+
+std::optional<std::vector<std::int64_t>> KernelInfo::optional_ints(const char* name) const {
+  constexpr std::size_t kMost = 64;
+  std::size_t size = 0;
+  if (!succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, nullptr, &size))) {
+    return std::nullopt;
+  }
+  if (size == 0) {
+    if (find_int(name) || find_float(name) || find_exact_string(name)) refuse_other_type(name, "INTS");
+    return std::nullopt;
+  }
+  if (size > kMost) {
+    throw OpError("attribute '" + std::string(name) + "' has " + std::to_string(size) +
+                  " values, expected one or two per spatial axis. Correct the attribute in the model.");
+  }
+  std::vector<std::int64_t> values(size);
+  check(api_, ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, values.data(), &size));
+  return values;
 }
 
 std::int64_t KernelInfo::attribute(const char* name, std::int64_t fallback) const {
@@ -138,8 +218,7 @@ std::int64_t KernelInfo::attribute(const char* name, std::int64_t fallback) cons
 
 std::optional<std::string> KernelInfo::optional_exact_string(const char* name) const {
   auto value = find_exact_string(name);
-  if (!value && find_float(name)) refuse_type(name, "STRING", "FLOAT");
-  if (!value && find_int(name)) refuse_type(name, "STRING", "INT");
+  if (!value) refuse_other_type(name, "STRING");
   return value;
 }
 
@@ -157,8 +236,10 @@ namespace {
 }  // namespace
 
 float KernelInfo::required_float(const char* name) const {
-  if (!find_float(name) && !find_int(name) && !find_string(name)) refuse_missing(name, "FLOAT");
-  return attribute(name, 0.0f);
+  const auto value = find_float(name);
+  if (!value) refuse_other_type(name, "FLOAT");
+  if (!value) refuse_missing(name, "FLOAT");
+  return *value;
 }
 
 std::string KernelInfo::required_string(const char* name) const {
@@ -177,18 +258,8 @@ std::string KernelInfo::required_exact_string(const char* name) const {
 const void* KernelContext::input_data(std::size_t index, Shape& shape) const {
   const OrtValue* value = nullptr;
   check(api_, ort_abi::KernelContext_GetInput::call(api_, context_, index, &value));
-  OrtTensorTypeAndShapeInfo* raw_info = nullptr;
-  check(api_, ort_abi::GetTensorTypeAndShape::call(api_, value, &raw_info));
-  const std::unique_ptr<OrtTensorTypeAndShapeInfo, std::function<void(OrtTensorTypeAndShapeInfo*)>> info(
-      raw_info, [this](OrtTensorTypeAndShapeInfo* p) { ort_abi::ReleaseTensorTypeAndShapeInfo::call(api_, p); });
-  std::size_t rank = 0;
-  check(api_, ort_abi::GetDimensionsCount::call(api_, info.get(), &rank));
-  shape.resize(rank);
-  check(api_, ort_abi::GetDimensions::call(api_, info.get(), shape.data(), rank));
-  void* data = nullptr;
-  // The C API has one accessor for reading and writing; inputs are only read.
-  check(api_, ort_abi::GetTensorMutableData::call(api_, const_cast<OrtValue*>(value), &data));
-  return data;
+  if (value == nullptr) throw OpError("input " + std::to_string(index) + " is missing. Connect it.");
+  return read_tensor(api_, value, shape);
 }
 
 void* KernelContext::output_data(std::size_t index, const Shape& shape) const {

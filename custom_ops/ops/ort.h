@@ -40,6 +40,10 @@ struct ElementType<std::int8_t> {
   static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
 };
 template <>
+struct ElementType<std::int32_t> {
+  static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+};
+template <>
 struct ElementType<std::uint8_t> {
   static constexpr auto value = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 };
@@ -63,13 +67,37 @@ std::string to_text(float value);
 
 std::string right_trimmed(std::string text);  // without trailing blanks
 
+template <class T>
+struct Tensor {
+  Shape shape;
+  Span<T> values;
+};
+
 // What a kernel learns about its node when it is created.
 class KernelInfo {
  public:
   KernelInfo(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
 
+  const OrtApi& api() const { return api_; }
+  const OrtKernelInfo* handle() const { return info_; }
+
   std::string node_name() const;
   std::string input_name(std::size_t index) const;
+  std::string output_name(std::size_t index) const;
+
+  // Whether the node has this input or output; one that is left out has the name "" or lies beyond the last.
+  bool has_input(std::size_t index) const;
+  bool has_output(std::size_t index) const;
+
+  // The value of an input that must be an initializer; it lives as long as the session. OpError if it is none. `name`
+  // is the input's in the op's documentation.
+  template <class T>
+  Tensor<const T> constant_input(std::size_t index, const char* name) const {
+    Shape shape;
+    const void* data = constant_data(index, name, shape);
+    const std::size_t count = element_count(shape);
+    return {std::move(shape), {static_cast<const T*>(data), count}};
+  }
 
   // The attribute, the fallback if it is missing; OpError if it has another type. Strings lose trailing blanks.
   float attribute(const char* name, float fallback) const;
@@ -79,6 +107,9 @@ class KernelInfo {
   // The same without a fallback. The string keeps trailing blanks.
   std::optional<std::int64_t> optional_int(const char* name) const;
   std::optional<std::string> optional_exact_string(const char* name) const;
+
+  // INTS; none if it is missing or an empty list. OpError for more than 64 values.
+  std::optional<std::vector<std::int64_t>> optional_ints(const char* name) const;
 
   // OpError if it is missing.
   float required_float(const char* name) const;
@@ -90,23 +121,21 @@ class KernelInfo {
   std::optional<std::int64_t> find_int(const char* name) const;
   std::optional<std::string> find_string(const char* name) const;
   std::optional<std::string> find_exact_string(const char* name) const;
-  [[noreturn]] void refuse_type(const char* name, const char* expected, const char* found) const;
+  void refuse_other_type(const char* name, const char* expected) const;
+  const void* constant_data(std::size_t index, const char* name, Shape& shape) const;
   bool succeeded(OrtStatus* status) const;
 
   const OrtApi& api_;
   const OrtKernelInfo* info_;
 };
 
-template <class T>
-struct Tensor {
-  Shape shape;
-  Span<T> values;
-};
-
 // Inputs, outputs and the session's thread pool during one call of a kernel.
 class KernelContext {
  public:
   KernelContext(const OrtApi& api, OrtKernelContext* context) : api_(api), context_(context) {}
+
+  const OrtApi& api() const { return api_; }
+  OrtKernelContext* handle() const { return context_; }
 
   template <class T>
   Tensor<const T> input(std::size_t index) const {
@@ -116,6 +145,7 @@ class KernelContext {
     return {std::move(shape), {static_cast<const T*>(data), count}};
   }
 
+  // Null data for an output that the model leaves out.
   template <class T>
   Span<T> output(std::size_t index, const Shape& shape) const {
     return {static_cast<T*>(output_data(index, shape)), element_count(shape)};

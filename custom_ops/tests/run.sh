@@ -13,7 +13,13 @@ cmake --build "$build_dir" --parallel "${JOBS:-2}"
 isas=(scalar)
 flags="$(grep -m1 '^flags' /proc/cpuinfo || true)"
 [[ " $flags " == *" avx2 "* && " $flags " == *" f16c "* ]] && isas+=(avx2)
-[[ " $flags " == *" avx512f "* ]] && isas+=(avx512)
+if [[ " ${isas[*]} " == *" avx2 "* ]]; then
+  [[ " $flags " == *" avx_vnni "* ]] && isas+=(avxvnni)
+  if [[ " $flags " == *" avx512f "* && " $flags " == *" avx512bw "* && " $flags " == *" avx512vl "* ]]; then
+    isas+=(avx512)
+    [[ " $flags " == *" avx512_vnni "* ]] && isas+=(avx512vnni_256 avx512vnni)
+  fi
+fi
 for isa in "${isas[@]}"; do
   echo "ORT_QUANT_ISA=$isa"
   ORT_QUANT_ISA="$isa" ctest --test-dir "$build_dir" --output-on-failure

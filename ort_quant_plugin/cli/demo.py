@@ -25,8 +25,10 @@ __all__ = ["command"]
 _PREFIX = "digits"
 _FLOAT = f"{_PREFIX}_float.onnx"
 _DATA, _LABELS = f"{_PREFIX}_data.npy", f"{_PREFIX}_labels.npy"
+_TARGETS = ("fake_quant", "ort", "qdq", "ascend")
 _MEANINGS = """
 fake_quant  simulates int8 in float, on any ONNX Runtime with our operators
+ort         int8 on ONNX Runtime with our operators: fake_quant's results, fast
 qdq         int8 on stock ONNX Runtime, nothing to install beside it
 ascend      int8, input of Ascend's ATC compiler: stock ONNX Runtime has no kernels
             for it, so it is not judged here; it computes fake_quant's integers"""
@@ -58,6 +60,7 @@ def command(folder: str, force: bool) -> None:
             demo_model_path(),
             digits.calibration,
             target / _PREFIX,
+            targets=_TARGETS,
             batch_size=5,
             progress=progress or False,
             force=True,
@@ -66,7 +69,7 @@ def command(folder: str, force: bool) -> None:
         shutil.copyfile(demo_model_path(), model)
         np.save(target / _DATA, digits.evaluation)
         np.save(target / _LABELS, digits.labels)
-        runnable = [report.outputs[name] for name in ("fake_quant", "qdq")]
+        runnable = [report.outputs[name] for name in ("fake_quant", "ort", "qdq")]
         data = open_data(digits.evaluation, input_specs(read_model(model)), batch_size=50)
         comparison = compare(model, runnable, data, labels=digits.labels, progress=progress)
     for warning in report.warnings:
@@ -103,7 +106,7 @@ def _parts(
     assert comparison.accuracy is not None
     judged = {candidate.path: candidate for candidate in comparison.candidates}
     rows = [["float", views.percent(comparison.accuracy.top1), "-", file_size(folder / _FLOAT), _FLOAT]]
-    for target in ("fake_quant", "qdq", "ascend"):
+    for target in _TARGETS:
         path = report.outputs[target]
         candidate = judged.get(path)
         accuracy = candidate.accuracy.top1 if candidate and candidate.accuracy else None
@@ -122,7 +125,7 @@ def _parts(
     yield "\nNext:"
     yield f"  ort-quant inspect {report.outputs['fake_quant']}"
     yield (
-        f"  ort-quant compare {folder / _FLOAT} {report.outputs['qdq']} "
+        f"  ort-quant compare {folder / _FLOAT} {report.outputs['fake_quant']} "
         f"--data {files['data']} --labels {files['labels']} --layers"
     )
     yield "  ort-quant quantize YOUR.onnx --data YOUR_IMAGES/ --mean 127 --std 128 --out out/YOUR"

@@ -42,6 +42,7 @@ VERBS = {
     "calibrate": "Run a calibration model over data; it fills in its record file.",
     "ranges": "Show what each calibration method chooses, from saved sketches.",
     "export": "Write the quantized models from a calibrated record.",
+    "lower": "Deploy model in, fast int8 model for ONNX Runtime on CPUs out.",
     "inspect": "List the layers of a model: quantized or why not, scales, granularity.",
     "compare": "Compare quantized models with the float model on data.",
     "ops": "Show and check the custom-op library.",

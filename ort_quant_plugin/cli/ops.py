@@ -33,12 +33,13 @@ def command(ctx: click.Context) -> None:
 
 
 @command.command("path")
+@click.option("--deploy", is_flag=True, help="The library that runs untouched deploy models.")
 @options.json_option
-def show_path() -> None:
+def show_path(*, deploy: bool) -> None:
     """Print the path of the library, for hosts other than Python."""
     from ort_quant_plugin.ops.library import get_library_path
 
-    path = get_library_path()
+    path = get_library_path(deploy=deploy)
     get_output().result({"path": path}, [path])
 
 

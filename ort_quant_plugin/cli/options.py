@@ -166,7 +166,8 @@ def export_options(function: Function) -> Function:
             "targets",
             metavar="NAME",
             multiple=True,
-            help="Model to write: fake_quant, ascend, qdq, or a plugin's. Repeatable.  [default: the three]",
+            help="Model to write: fake_quant, ascend, ort, qdq, or a plugin's. Repeatable.  "
+            "[default: fake_quant, ascend, ort]",
         ),
         click.option(
             "--fake-quant-form",

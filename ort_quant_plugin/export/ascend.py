@@ -46,12 +46,15 @@ class AscendExporter:
             tail = nodes[str(numbers.layer.bias_add.name)] if numbers.layer.bias_add is not None else node
             _quantize(editor, node, numbers.layer.activation_index, name, numbers.activation, quantized)
             set_layer_constants(node, tail, numbers, weight_dtype=np.int8, bias_dtype=np.int32)
+            # A mean of integers is no integer: int32 for the sums of all others.
+            dtype = ir.DataType.FLOAT if node.op_type == "AveragePool" else ir.DataType.INT32
             for inner in {id(node): node, id(tail): tail}.values():
-                inner.outputs[0].type = ir.TensorType(ir.DataType.INT32)
+                inner.outputs[0].type = ir.TensorType(dtype)
             _dequantize(editor, tail.outputs[0], numbers)
         for (name, index), params in plan.tensors.items():
             chain = _quant_nodes(editor, nodes[name].inputs[index], f"{name}.{index}", params)
-            anti = {"scale": float(params.scale), "offset": float(params.offset), "dtype": _GE_FLOAT}
+            # The hardware adds this offset before it scales: y = (x + offset)·scale.
+            anti = {"scale": float(params.scale), "offset": float(-params.offset), "dtype": _GE_FLOAT}
             chain.append(
                 editor.node(
                     "AscendAntiQuant",

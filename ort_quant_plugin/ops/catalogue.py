@@ -20,4 +20,11 @@ OPERATORS = (
     ("amct.customop.extfp16", "AscendAntiQuant", "float32 in, float16 out"),
     ("amct.customop.extint8", "AscendQuant", "int8 out"),
     ("ort_quant", "Observe", "calibration: sketch of a tensor, for every method"),
+    ("ort_quant", "QuantizeLayout", "int8 inference: float to uint8, channels last"),
+    ("ort_quant", "QConv", "int8 inference: convolution with its element-wise steps"),
+    ("ort_quant", "QConvTranspose", "int8 inference: transposed convolution with its element-wise steps"),
+    ("ort_quant", "QGemm", "int8 inference: matrix product with its element-wise steps"),
+    ("ort_quant", "QPool", "int8 inference: max, average and global average pooling"),
+    ("ort_quant", "QAdd", "int8 inference: sum of two tensors"),
+    ("ort_quant", "DequantizeLayout", "int8 inference: uint8, channels last, to float"),
 )

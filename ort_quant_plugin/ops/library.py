@@ -18,7 +18,6 @@ from ort_quant_plugin.errors import (
     ModelError,
     OpLibraryError,
     RuntimeMissingError,
-    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 __all__ = [
+    "DEPLOY_LIBRARY_NAME",
     "DOMAIN",
     "DOMAIN_FP16",
     "DOMAIN_INT8",
@@ -48,32 +48,43 @@ DOMAIN_FP16 = "amct.customop.extfp16"
 DOMAIN_INT8 = "amct.customop.extint8"
 """AMCT's domain of the variants with int8 output."""
 LIBRARY_NAME = "libort_quant_ops.so"
+DEPLOY_LIBRARY_NAME = "libort_quant_deploy.so"
+"""The library that runs untouched deploy models; it lies beside the other."""
 
 _OLDEST_RUNTIME = (1, 17)
 
 
-def get_library_path() -> str:
-    """Return the path of the custom-op library.
+def get_library_path(*, deploy: bool = False) -> str:
+    """Return the path of a custom-op library.
 
-    The environment variable ``ORT_QUANT_LIBRARY`` (path of the file) comes first, then the file in this package.
-    Give the path to any ONNX Runtime host: ``SessionOptions.register_custom_ops_library``, the C++ API, or Triton's
-    ``op_library_filename``.
+    The environment variable ``ORT_QUANT_LIBRARY`` (path of the ops' library) comes first, then the file in this
+    package. Give the path to any ONNX Runtime host: ``SessionOptions.register_custom_ops_library``, the C++ API, or
+    Triton's ``op_library_filename``.
+
+    Args:
+        deploy: The library that runs untouched deploy models instead. It lies in the same folder. A session that
+            registers it has its own kernels for the standard operators of a deploy model (Conv, Gemm …).
 
     Raises:
         OpLibraryError: There is no such file; the message tells what was tried.
     """
     override = os.environ.get("ORT_QUANT_LIBRARY")
-    if override:
-        if not Path(override).is_file():
-            msg = f"ORT_QUANT_LIBRARY names '{override}', which is not a file."
-            raise OpLibraryError(msg, hint="Correct or unset the environment variable.", path=override)
+    if override and not Path(override).is_file():
+        msg = f"ORT_QUANT_LIBRARY names '{override}', which is not a file."
+        raise OpLibraryError(msg, hint="Correct or unset the environment variable.", path=override)
+    if override and not deploy:
         return override
-    path = files("ort_quant_plugin") / LIBRARY_NAME
-    if not path.is_file():
+    folder = Path(override).parent if override else Path(str(files("ort_quant_plugin")))
+    path = folder / (DEPLOY_LIBRARY_NAME if deploy else LIBRARY_NAME)
+    if path.is_file():
+        return str(path)
+    if override:
+        msg = f"The deploy library was not found beside the one that ORT_QUANT_LIBRARY names: '{path}' does not exist."
+        hint = "Build and copy both libraries, or unset the environment variable."
+    else:
         msg = f"The custom-op library was not found: ORT_QUANT_LIBRARY is not set and '{path}' does not exist."
         hint = "Install the package with 'pip install .' (it builds the library), or set ORT_QUANT_LIBRARY to a build."
-        raise OpLibraryError(msg, hint=hint, path=str(path))
-    return str(path)
+    raise OpLibraryError(msg, hint=hint, path=str(path))
 
 
 def onnxruntime_module() -> ModuleType:
@@ -97,30 +108,33 @@ def register_custom_ops(session_options: onnxruntime.SessionOptions, *, run_depl
 
     Args:
         session_options: The options that the session will be created with.
-        run_deploy_models: Also run untouched deploy models (Ascend ops in the default domain).
+        run_deploy_models: Also run untouched deploy models (Ascend ops and int8 layers in the default domain). It holds
+            for sessions with these options only, and costs their float layers some of ONNX Runtime's optimizations.
 
     Raises:
-        OpLibraryError: The library is missing, was refused, or the runtime is older than 1.17.
-        UnsupportedError: `run_deploy_models` is set; this version has no library for it.
+        OpLibraryError: A library is missing, was refused, or the runtime is older than 1.17.
     """
-    if run_deploy_models:
-        msg = "run_deploy_models=True is not supported by this version: a deploy model is made for ATC."
-        raise UnsupportedError(msg, hint="Run the fake-quant or the QDQ model in ONNX Runtime.")
     runtime = onnxruntime_module()
     _check_runtime_version(runtime.__version__)
-    path = get_library_path()
+    _register(session_options, get_library_path(), runtime.__version__)
+    if run_deploy_models:
+        _register(session_options, get_library_path(deploy=True), runtime.__version__)
+
+
+def _register(session_options: onnxruntime.SessionOptions, path: str, version: str) -> None:
     try:
         session_options.register_custom_ops_library(path)
     except Exception as error:  # the runtime's exception classes differ between versions
-        msg = f"ONNX Runtime {runtime.__version__} refused the custom-op library '{path}': {error}"
+        msg = f"ONNX Runtime {version} refused the custom-op library '{path}': {error}"
         hint = "Check ORT_QUANT_ISA and ORT_QUANT_LIBRARY, and that the library was built for this machine."
-        raise OpLibraryError(msg, hint=hint, path=path, version=runtime.__version__) from error
+        raise OpLibraryError(msg, hint=hint, path=path, version=version) from error
 
 
-def session_options(**attributes: object) -> onnxruntime.SessionOptions:
+def session_options(*, run_deploy_models: bool = False, **attributes: object) -> onnxruntime.SessionOptions:
     """Return fresh session options with the custom ops registered.
 
     Args:
+        run_deploy_models: Also run untouched deploy models; see :func:`register_custom_ops`.
         attributes: Attributes of ``onnxruntime.SessionOptions`` to set, for example ``intra_op_num_threads=1``.
 
     Raises:
@@ -140,7 +154,7 @@ def session_options(**attributes: object) -> onnxruntime.SessionOptions:
             msg = f"SessionOptions.{name} cannot be set to {value!r} of type {type(value).__name__}."
             hint = f"Give a {type(getattr(options, name)).__name__}."
             raise ArgumentTypeError(msg, hint=hint, attribute=name, value=value) from error
-    register_custom_ops(options)
+    register_custom_ops(options, run_deploy_models=run_deploy_models)
     return options
 
 
@@ -150,6 +164,7 @@ def open_session(
     *,
     optimize: bool = True,
     threads: int | None = None,
+    run_deploy_models: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Load a model into ONNX Runtime's CPU provider with the custom ops registered.
 
@@ -158,6 +173,7 @@ def open_session(
         op_libraries: Libraries of further custom operators.
         optimize: Whether ONNX Runtime may fuse and re-arrange operators.
         threads: Intra-op threads; default: ONNX Runtime's, one a core.
+        run_deploy_models: Whether the model is an untouched deploy model.
 
     Raises:
         OpLibraryError: A library is missing or refused.
@@ -166,7 +182,9 @@ def open_session(
     if not Path(path).is_file():
         raise ModelError(f"Model file {os.fspath(path)!r} does not exist.", hint="Check the path.", path=str(path))
     runtime = onnxruntime_module()
-    options = session_options(log_severity_level=4)  # a failure is raised as well; do not print it too
+    options = session_options(
+        run_deploy_models=run_deploy_models, log_severity_level=4
+    )  # a failure is raised as well; do not print it too
     if threads is not None:
         options.intra_op_num_threads = threads
     if not optimize:

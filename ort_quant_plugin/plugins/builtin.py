@@ -28,6 +28,7 @@ __all__ = [
 _TARGETS = (
     Target("fake_quant", "accuracy simulation in ONNX Runtime: float arithmetic on quantized values"),
     Target("ascend", "int8 deploy model for Ascend devices, input of ATC"),
+    Target("ort", "int8 model for ONNX Runtime on CPUs, with the bits of fake_quant; needs our library"),
     Target("qdq", "int8 model for stock ONNX Runtime (QuantizeLinear/DequantizeLinear), no library needed"),
 )
 

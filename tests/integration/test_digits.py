@@ -26,6 +26,8 @@ from ort_quant_plugin.errors import (
 from ort_quant_plugin.model import read_model, write_model
 from ort_quant_plugin.record import Record
 
+TARGETS = ("fake_quant", "ascend", "ort", "qdq")
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -40,7 +42,9 @@ def feed(digits):
 @pytest.fixture(scope="module")
 def quantized(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
-    return oq.quantize(demo_model_path(), digits.calibration, folder / "digits", batch_size=32, progress=False)
+    return oq.quantize(
+        demo_model_path(), digits.calibration, folder / "digits", targets=TARGETS, batch_size=32, progress=False
+    )
 
 
 def accuracy(run_model, path, digits, level="ORT_DISABLE_ALL"):
@@ -59,14 +63,14 @@ def test_every_layer_is_quantized(quantized):
 def test_accuracy_is_kept(quantized, digits, run_model):
     """The float net is right on at least 98 % of the held-out digits; int8 may lose half a point."""
     expected, reference = accuracy(run_model, demo_model_path(), digits)
-    for target in ("fake_quant", "qdq"):
+    for target in ("fake_quant", "ort", "qdq"):
         reached, logits = accuracy(run_model, quantized.outputs[target], digits)
         assert reached >= expected - 0.005
         assert (logits.argmax(1) == reference.argmax(1)).mean() >= 0.99
 
 
 def test_optimized_execution_gives_the_same_classes(quantized, digits, run_model):
-    for target in ("fake_quant", "qdq"):
+    for target in ("fake_quant", "ort", "qdq"):
         plain = accuracy(run_model, quantized.outputs[target], digits)[1]
         optimized = accuracy(run_model, quantized.outputs[target], digits, "ORT_ENABLE_ALL")[1]
         assert (plain.argmax(1) == optimized.argmax(1)).mean() >= 0.995
@@ -76,6 +80,7 @@ def test_files_and_report(quantized):
     assert {k: p.name for k, p in quantized.outputs.items()} == {
         "fake_quant": "digits_fake_quant_model.onnx",
         "ascend": "digits_deploy_model.onnx",
+        "ort": "digits_ort_model.onnx",
         "qdq": "digits_qdq_model.onnx",
         "info": "digits_quant.json",
     }
@@ -88,10 +93,20 @@ def test_files_and_report(quantized):
     assert {report["name"] for report in document["passes"]} >= {"fuse_conv_bn", "fold_constants"}
 
 
+def test_default_targets(digits, tmp_path):
+    report = oq.quantize(demo_model_path(), digits.calibration, tmp_path / "d", batch_size=50, progress=False)
+    assert list(report.outputs) == ["fake_quant", "ascend", "ort", "info"]
+
+
 def test_batch_size_does_not_matter(quantized, digits, tmp_path):
     """IFMR sees all values at once, whatever the batches: same record, bit for bit."""
     one = oq.quantize(
-        demo_model_path(), digits.calibration, tmp_path / "a", batch_size=len(digits.calibration), progress=False
+        demo_model_path(),
+        digits.calibration,
+        tmp_path / "a",
+        targets=TARGETS,
+        batch_size=len(digits.calibration),
+        progress=False,
     )
     assert one.batches == 1
     assert one.record.read_text() == quantized.record.read_text()
@@ -152,7 +167,7 @@ def test_progress_events(digits, tmp_path):
 
 def test_inspect_reads_back_what_was_written(quantized):
     ours = {layer.name: layer for layer in quantized.quantized}
-    for target in ("fake_quant", "ascend", "qdq"):
+    for target in TARGETS:
         found = {
             layer.name: layer for layer in oq.inspect(quantized.outputs[target]).layers if layer.status == "quantized"
         }
@@ -225,7 +240,7 @@ def test_existing_output(quantized, digits):
 
 
 def test_already_quantized_models(quantized, tmp_path):
-    for target in ("fake_quant", "ascend", "qdq"):
+    for target in TARGETS:
         model = quantized.outputs[target]
         refused(UnsupportedError, "following quant layers are in the model", tmp_path, quantize(tmp_path, model))
 
@@ -427,7 +442,7 @@ def test_sequences_pass_through(build, tmp_path, run_model, cosine):
         [c] a = Conv(x, w) [s] s = SequenceConstruct(a, a) [k] y = ConcatFromSequence <axis=0>(s) }"""
     write_model(build(text, w=np.ones((2, 2, 1, 1), np.float32)), tmp_path / "m.onnx")
     data = np.random.default_rng(0).normal(size=(4, 2, 4, 4)).astype(np.float32)
-    report = oq.quantize(tmp_path / "m.onnx", data, tmp_path / "out", batch_size=4, progress=False)
-    for target in ("fake_quant", "qdq"):
+    report = oq.quantize(tmp_path / "m.onnx", data, tmp_path / "out", targets=TARGETS, batch_size=4, progress=False)
+    for target in ("fake_quant", "ort", "qdq"):
         actual = run_model(report.outputs[target], {"x": data})["y"]
         assert cosine(actual, run_model(tmp_path / "m.onnx", {"x": data})["y"]) > 0.999

@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ort_quant_plugin.errors import OpLibraryError
 from ort_quant_plugin.ops.library import onnxruntime_module, session_options
 
 HEADER = (
@@ -71,19 +70,6 @@ def to_dtype():
             return np.asarray(values).astype(dtype)
 
     return _cast
-
-
-@pytest.fixture(params=["scalar", "avx2", "avx512"])
-def isa(request, monkeypatch):
-    """Each instruction set that this machine has."""
-    monkeypatch.setenv("ORT_QUANT_ISA", request.param)
-    try:
-        session_options()
-    except OpLibraryError as error:
-        if "ORT_QUANT_ISA" not in str(error):
-            raise
-        pytest.skip(f"this machine has no {request.param}")
-    return request.param
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.packaging, pytest.mark.slow]
 REPOSITORY = Path(__file__).resolve().parents[2]
-LIBRARY = "ort_quant_plugin/libort_quant_ops.so"
+LIBRARIES = ["ort_quant_plugin/libort_quant_ops.so", "ort_quant_plugin/libort_quant_deploy.so"]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def wheel(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def library(wheel, tmp_path_factory):
+@pytest.fixture(scope="module", params=LIBRARIES)
+def library(request, wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("library")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extract(LIBRARY, folder)
-    return folder / LIBRARY
+        archive.extract(request.param, folder)
+    return folder / request.param
 
 
 def output(*command) -> str:
@@ -51,7 +51,7 @@ def test_one_wheel_serves_every_python(wheel):
 def test_contents(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert LIBRARY in names
+    assert set(LIBRARIES) <= set(names)
     assert "ort_quant_plugin/demo/digits_cnn.onnx" in names
     assert "ort_quant_plugin/demo/digits.npz" in names
     assert "ort_quant_plugin/py.typed" in names
@@ -60,12 +60,12 @@ def test_contents(wheel):
     assert not [n for n in names if "__pycache__" in n or n.endswith((".cc", ".h"))]
 
 
-def test_the_library_exports_one_symbol(library):
+def test_a_library_exports_one_symbol(library):
     symbols = [line.split()[-1] for line in output("nm", "-D", "--defined-only", library).splitlines()]
     assert symbols == ["RegisterCustomOps"]
 
 
-def test_the_library_does_not_need_onnxruntime(library):
+def test_a_library_does_not_need_onnxruntime(library):
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", library))
     assert needed
     assert all(re.match(r"(libstdc\+\+|libgcc_s|libm|libc|ld-linux)", name) for name in needed)

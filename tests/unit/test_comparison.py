@@ -11,7 +11,7 @@ import pytest
 from ort_quant_plugin.calibration.data import open_data
 from ort_quant_plugin.comparison import compare
 from ort_quant_plugin.comparison_layers import compare_layers
-from ort_quant_plugin.errors import DataError, ModelError, UnsupportedError
+from ort_quant_plugin.errors import DataError, ModelError
 from ort_quant_plugin.labels import read_labels
 from ort_quant_plugin.model import input_specs, read_model
 
@@ -215,13 +215,24 @@ def test_batchnorm_is_folded_on_the_float_side(tmp_path):
     assert layers[0].error.sqnr_db > 100
 
 
-def test_deploy_model_is_refused_with_the_way_out(reference, data, tmp_path):
+def test_deploy_models_run(data, tmp_path):
+    """The reference is the same layer on integers, in float."""
+    weights = RNG.integers(-128, 128, (4, 3)).astype(np.int8)
     b = Builder()
-    quant = b.add("AscendQuant", [b.x], "fc1.quant", scale=20.0, offset=0.0, dst_type="INT8")
-    deploy = b.save(tmp_path / "deploy.onnx", {b.add("MatMul", [quant, np.ones((4, 3), np.int8)], "fc1"): "y"})
-    with pytest.raises(UnsupportedError, match="deploy model for Ascend") as caught:
-        compare(reference, [deploy], data)
-    assert "fake_quant" in caught.value.hint
+    quant = b.add("AscendQuant", [b.x], "fc1.quant", scale=20.0, offset=3.0, dst_type="INT8")
+    packed = np.float32([0.01]).view(np.uint32).astype(np.uint64)
+    product = b.add("MatMul", [quant, weights], "fc1")
+    product.type = ir.TensorType(ir.DataType.INT32)
+    deploy = b.save(tmp_path / "deploy.onnx", {b.add("AscendDequant", [product, packed], "fc1.dequant", dtype=0): "y"})
+    b = Builder()
+    rounded = b.add("Round", [b.add("Mul", [b.x, np.float32(20)], "mul")], "round")
+    fc = b.add(
+        "MatMul", [b.add("Clip", [rounded, np.float32(-131), np.float32(124)], "clip"), np.float32(weights)], "fc1"
+    )
+    simulation = b.save(tmp_path / "float.onnx", {b.add("Mul", [fc, np.float32(0.01)], "scale"): "y"})
+    report = compare(simulation, [deploy], data, layers=True)
+    assert report.candidates[0].outputs[0].error.max_abs_error == 0
+    assert [layer.name for layer in report.candidates[0].layers] == ["fc1"]
 
 
 def test_models_that_do_not_belong_together(reference, data, tmp_path):

@@ -71,6 +71,7 @@ def digits(tmp_path_factory, ort_quant):
         25,
         "-o",
         folder / "q/d",
+        *(part for name in ("fake_quant", "ascend", "ort", "qdq") for part in ("-t", name)),
         "--json",
     ).document
     return Digits(

@@ -23,7 +23,9 @@ def test_record_adds_scales(ort_quant, digits):
     assert ".." in row[6]
 
 
-@pytest.mark.parametrize(("target", "kind"), [("fake_quant", "fake_quant"), ("ascend", "deploy"), ("qdq", "qdq")])
+@pytest.mark.parametrize(
+    ("target", "kind"), [("fake_quant", "fake_quant"), ("ascend", "deploy"), ("ort", "ort"), ("qdq", "qdq")]
+)
 def test_quantized_models(ort_quant, digits, target, kind):
     document = ort_quant("inspect", digits.outputs[target], "--json").document
     assert document["schema"] == "ort-quant/inspect/1"

@@ -14,6 +14,7 @@ from ort_quant_plugin.ops.catalogue import OPERATORS
 
 def test_ops_path_and_check(ort_quant):
     assert ort_quant("ops", "path").out == get_library_path() + "\n"
+    assert ort_quant("ops", "path", "--deploy").out == get_library_path(deploy=True) + "\n"
     document = ort_quant("ops", "check", "--json").document
     assert document["schema"] == "ort-quant/ops-check/1"
     assert document["loads"] is True
@@ -61,7 +62,7 @@ def test_plugins(ort_quant):
     assert builtin["name"] == "builtin"
     assert builtin["registered"]["methods"] == [method.name for method in BUILTIN_METHODS]
     assert {"ifmr", "hfmg", "kld", "entropy"} <= set(builtin["registered"]["methods"])
-    assert "exporters: fake_quant, ascend, qdq" in ort_quant("plugins").out
+    assert "exporters: fake_quant, ascend, ort, qdq" in ort_quant("plugins").out
 
 
 def test_a_plugin_that_is_not_installed(ort_quant, monkeypatch):
@@ -77,6 +78,7 @@ def test_demo(ort_quant, tmp_path):
     for name in (
         "digits_float.onnx",
         "digits_fake_quant_model.onnx",
+        "digits_ort_model.onnx",
         "digits_qdq_model.onnx",
         "digits_deploy_model.onnx",
     ):

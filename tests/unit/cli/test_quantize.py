@@ -10,14 +10,14 @@ import onnx_ir as ir
 import PIL.Image
 import pytest
 
-FILES = ["d_deploy_model.onnx", "d_fake_quant_model.onnx", "d_qdq_model.onnx", "d_quant.json", "d_record.txt"]
+FILES = ["d_deploy_model.onnx", "d_fake_quant_model.onnx", "d_ort_model.onnx", "d_quant.json", "d_record.txt"]
 
 
 def test_writes_all_models_and_says_so(digits):
     report = digits.report
     assert report["schema"] == "ort-quant/quantize/1"
-    assert sorted(p.name for p in Path(report["record"]).parent.iterdir()) == FILES
-    assert set(report["outputs"]) == {"fake_quant", "ascend", "qdq", "info"}
+    assert sorted(p.name for p in Path(report["record"]).parent.iterdir()) == sorted([*FILES, "d_qdq_model.onnx"])
+    assert set(report["outputs"]) == {"fake_quant", "ascend", "ort", "qdq", "info"}
     assert report["batches"] == 4
     status = {layer["name"]: layer["status"] for layer in report["layers"]}
     assert status["stem_conv"] == status["classifier"] == "quantized"
@@ -29,8 +29,10 @@ def test_output_for_people(ort_quant, digits, tmp_path):
     result = ort_quant("quantize", digits.model, "-d", digits.calibration, "-o", tmp_path / "d", "--batch-num", 3)
     assert "9 layers quantized, 2 stay float (calibrated on 3 batches" in result.out
     assert "only its input tensors can be quantized" in result.out
-    for name in FILES:
+    for name in FILES:  # the default targets
         assert str(tmp_path / name) in result.out
+    assert not (tmp_path / "d_qdq_model.onnx").exists()
+    assert "ort: 9 of 9 quantized layers run in int8" in result.err
     assert [line for line in result.err.splitlines() if line.startswith("calibrate")][-1] == "calibrate: batch 3/3"
     quiet = ort_quant(
         "quantize", digits.model, "-d", digits.calibration, "-o", tmp_path / "d", "--batch-num", 3, "--force", "-q"
@@ -155,10 +157,10 @@ def test_missing_evaluator(ort_quant, digits, tmp_path):
 
 
 def test_existing_output_is_refused_before_any_work(ort_quant, digits, tmp_path, files_before_and_after):
-    (tmp_path / "d_qdq_model.onnx").write_bytes(b"precious")
+    (tmp_path / "d_ort_model.onnx").write_bytes(b"precious")
     files = files_before_and_after()
     result = ort_quant("quantize", digits.model, "-d", digits.calibration, "-o", tmp_path / "d", code=2)
-    assert "d_qdq_model.onnx" in result.err
+    assert "d_ort_model.onnx" in result.err
     assert "--force" in result.err
     assert "calibrate" not in result.err
     assert files.unchanged()
@@ -173,9 +175,9 @@ def test_existing_output_is_refused_before_any_work(ort_quant, digits, tmp_path,
         "--batch-num",
         2,
         "-t",
-        "qdq",
+        "ort",
     )
-    assert (tmp_path / "d_qdq_model.onnx").read_bytes() != b"precious"
+    assert (tmp_path / "d_ort_model.onnx").read_bytes() != b"precious"
 
 
 def corrupt_photos(tmp_path, digits):

@@ -26,6 +26,7 @@ def test_file_names_are_amct_s():
     assert [p.name for p in paths.values()] == [
         "net_fake_quant_model.onnx",
         "net_deploy_model.onnx",
+        "net_ort_model.onnx",
         "net_qdq_model.onnx",
         "net_quant.json",
     ]
@@ -33,6 +34,7 @@ def test_file_names_are_amct_s():
     assert [p.name for p in paths.values()] == [
         "fake_quant_model.onnx",
         "deploy_model.onnx",
+        "ort_model.onnx",
         "qdq_model.onnx",
         "_quant.json",
     ]
@@ -46,7 +48,7 @@ def test_a_prefix_of_242_characters_is_refused():
 
 @pytest.mark.parametrize("targets", [(), ("qdq", "qdq"), ("gpu",)])
 def test_bad_targets_are_refused_with_the_list(targets):
-    with pytest.raises(ConfigError, match="fake_quant, ascend, qdq"):
+    with pytest.raises(ConfigError, match="fake_quant, ascend, ort, qdq"):
         select_exporters(EXPORTERS, targets)
 
 
@@ -83,4 +85,4 @@ def test_extra_files_are_written_with_the_models(small_calibrated):
     folder = small_calibrated.folder / "with"
     write_targets(model, plan, folder / "net", BUILTIN_EXPORTERS, ExportOptions(), extra_files={"net_record.txt": "r"})
     assert (folder / "net_record.txt").read_text() == "r"
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 6

@@ -12,7 +12,6 @@ from ort_quant_plugin.errors import (
     ConfigError,
     OpLibraryError,
     RuntimeMissingError,
-    UnsupportedError,
 )
 from ort_quant_plugin.ops import library
 
@@ -89,20 +88,48 @@ def test_attribute_of_wrong_type():
         library.session_options(intra_op_num_threads="two")
 
 
-def test_deploy_models_are_refused_for_now():
-    with pytest.raises(UnsupportedError, match="run_deploy_models"):
-        library.register_custom_ops(ort.SessionOptions(), run_deploy_models=True)
+def test_the_deploy_library_lies_beside_the_other(monkeypatch, tmp_path):
+    other = tmp_path / "libort_quant_deploy.so"
+    (tmp_path / "mine.so").touch()
+    monkeypatch.setenv("ORT_QUANT_LIBRARY", str(tmp_path / "mine.so"))
+    with pytest.raises(OpLibraryError, match=r"beside the one that ORT_QUANT_LIBRARY names: .*libort_quant_deploy\.so"):
+        library.get_library_path(deploy=True)
+    other.touch()
+    assert library.get_library_path(deploy=True) == str(other)
+    monkeypatch.delenv("ORT_QUANT_LIBRARY")
+    monkeypatch.setattr(library, "files", lambda _package: tmp_path)
+    assert library.get_library_path(deploy=True) == str(other)
 
 
-def test_one_symbol_is_exported():
+def test_both_libraries_are_registered():
+    registered = []
+
+    class Options:
+        def register_custom_ops_library(self, path):
+            registered.append(path)
+
+    library.register_custom_ops(Options(), run_deploy_models=True)
+    assert registered == [library.get_library_path(), library.get_library_path(deploy=True)]
+    registered.clear()
+    library.register_custom_ops(Options())
+    assert registered == [library.get_library_path()]
+
+
+@pytest.mark.parametrize("deploy", [False, True])
+def test_one_symbol_is_exported(deploy):
     listing = subprocess.run(
-        ["nm", "-D", "--defined-only", library.get_library_path()], capture_output=True, text=True, check=True
+        ["nm", "-D", "--defined-only", library.get_library_path(deploy=deploy)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["RegisterCustomOps"]
 
 
-def test_no_link_to_onnxruntime():
-    dynamic = subprocess.run(["readelf", "-d", library.get_library_path()], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("deploy", [False, True])
+def test_no_link_to_onnxruntime(deploy):
+    path = library.get_library_path(deploy=deploy)
+    dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
     needed = [line for line in dynamic.stdout.splitlines() if "NEEDED" in line]
     assert needed
     assert not [line for line in needed if "onnxruntime" in line]

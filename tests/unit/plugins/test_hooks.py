@@ -155,13 +155,13 @@ def test_hook_register_exporters(manager: PluginManager):
             registry.add("mine", Exporter())
 
     manager.register(Plugin(), name="plugin")
-    assert list(manager.exporters()) == ["fake_quant", "ascend", "qdq", "mine"]
+    assert list(manager.exporters()) == ["fake_quant", "ascend", "ort", "qdq", "mine"]
 
 
 @pytest.mark.parametrize(
     ("serves", "reason"),
     [
-        ("npu", "serves the target 'npu', which is not registered; expected one of: fake_quant, ascend, qdq"),
+        ("npu", "serves the target 'npu', which is not registered; expected one of: fake_quant, ascend, ort, qdq"),
         ("qdq", "serves the target 'qdq', which 'qdq' of plugin 'builtin'"),
     ],
 )
@@ -178,7 +178,7 @@ def test_hook_register_exporters_needs_a_target_of_its_own(manager: PluginManage
     manager.register(Plugin(), name="early")
     failed = manager.describe()[1]
     assert reason in failed["error"]
-    assert list(manager.exporters()) == ["fake_quant", "ascend", "qdq"]
+    assert list(manager.exporters()) == ["fake_quant", "ascend", "ort", "qdq"]
     with pytest.raises(PluginError, match="serves the target"):
         manager.register(Plugin(), name="late")
 
@@ -203,7 +203,7 @@ def test_hook_register_targets(manager: PluginManager):
             registry.add("npu", Target("npu", "somebody's accelerator"))
 
     manager.register(Plugin(), name="plugin")
-    assert list(manager.targets()) == ["fake_quant", "ascend", "qdq", "npu"]
+    assert list(manager.targets()) == ["fake_quant", "ascend", "ort", "qdq", "npu"]
 
 
 def test_hook_register_metrics(manager: PluginManager):

@@ -1,0 +1,9 @@
+#include "isa_tables.h"
+#include "qfinish-inl.h"
+#include "qsimd_vnni256.h"
+
+namespace ort_quant {
+
+const QuantizedKernels kAvxVnniQuantized = make_quantized_kernels<simd::Vnni256>();
+
+}  // namespace ort_quant

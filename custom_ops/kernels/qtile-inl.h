@@ -1,0 +1,172 @@
+// The kernels of qkernels.h, written once over the vectors of an instruction set (qsimd_*.h), compiled once for each.
+//
+// An instruction set is a class with the types Floats (16 lanes), Sums (16 int32), Activation (four bytes, in all lanes)
+// and Weights (four bytes a lane) and the functions used below. Everything is in an anonymous namespace and nothing of
+// the standard library is instantiated, for the reason given in kernels-inl.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "qkernels.h"
+
+namespace ort_quant {
+namespace {
+
+// The sums of a tile. GCC keeps such an array in registers only where every loop over it is unrolled.
+template <class Isa, std::size_t Width, std::size_t Rows>
+class Tile {
+ public:
+  static constexpr std::size_t kColumns = Width * kLanes;
+
+  static void run(const TileWork& work) {
+    Tile tile;
+    tile.load(work);
+    tile.accumulate(work);
+    switch (work.end) {
+      case TileEnd::kSums: return tile.store_sums(work);
+      case TileEnd::kFloats: return tile.store_floats(work);
+      case TileEnd::kCodes: return tile.store_codes(work);
+      case TileEnd::kResults: return tile.store_results(work);
+    }
+  }
+
+ private:
+  using Floats = typename Isa::Floats;
+  using Sums = typename Isa::Sums;
+
+  __attribute__((always_inline)) void load(const TileWork& work) {
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) {
+        sums_[r][v] = Isa::load_sums(work.start + r * work.start_stride + v * kLanes);
+      }
+    }
+  }
+
+  __attribute__((always_inline)) void accumulate(const TileWork& work) {
+    const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(work.depth);
+    for (std::size_t tap = 0; tap < work.taps; ++tap) {
+      // Counting up to zero needs no register for the end: twelve rows leave none.
+      const std::uint8_t* row[Rows];
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < Rows; ++r) row[r] = work.rows[tap * Rows + r] + (work.channel_offset + work.depth);
+      const std::int8_t* weights = work.weights + work.tap_weights[tap] * (Width * kVectorBytes);
+      for (std::ptrdiff_t k = -depth; k != 0; k += kDepthStep) {
+        add_products(row, k, weights);
+        weights += Width * kVectorBytes;
+      }
+      if (work.tail != 0) add_products(row, static_cast<std::ptrdiff_t>(work.tail) - depth, weights);
+    }
+  }
+
+  __attribute__((always_inline)) void add_products(const std::uint8_t* const (&row)[Rows], std::ptrdiff_t k,
+                                                   const std::int8_t* weights) {
+    typename Isa::Weights w[Width];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < Width; ++v) w[v] = Isa::load_weights(weights + v * kVectorBytes);
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const typename Isa::Activation a = Isa::broadcast(row[r] + k);
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) sums_[r][v] = Isa::dot(sums_[r][v], a, w[v]);
+    }
+  }
+
+  __attribute__((always_inline)) void store_sums(const TileWork& work) const {
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) Isa::store_sums(sums_[r][v], work.sums + r * kColumns + v * kLanes);
+    }
+  }
+
+  __attribute__((always_inline)) void store_floats(const TileWork& work) const {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < Width; ++v) {
+      const Floats deq = Floats::load(work.deq + v * kLanes);
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < Rows; ++r) {
+        (Isa::to_floats(sums_[r][v]) * deq).store(work.floats + r * kColumns + v * kLanes);
+      }
+    }
+  }
+
+  __attribute__((always_inline)) void store_codes(const TileWork& work) const {
+    if (work.codes.saturates) return store_codes(work, [](Floats a) { return a; });
+    const Floats low = Floats::broadcast(work.codes.low);
+    const Floats high = Floats::broadcast(work.codes.high);
+    store_codes(work, [=](Floats a) { return min(high, max(low, a)); });
+  }
+
+  template <class F>
+  __attribute__((always_inline)) void store_codes(const TileWork& work, F clip) const {
+    const CodesEnd end = work.codes;  // copies: for all the compiler knows, storing bytes could change the originals
+    const TilePlace place = work.place;
+    const Floats scale = Floats::broadcast(end.scale);
+    const Sums shift = Isa::broadcast_sum(end.shift);
+    Floats deq[Width];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < Width; ++v) deq[v] = Floats::load(work.deq + v * kLanes);
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+      Sums codes[Width];
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) {
+        codes[v] = Isa::round(clip(Isa::to_floats(sums_[r][v]) * deq[v] * scale));
+      }
+      std::uint8_t* y = end.y + place.pixels[r] * end.channels + place.first_channel;
+      Isa::template store_codes<Width>(codes, shift, y, place.channels);
+    }
+  }
+
+  // The offset is added after the bounds, which are integers, and after rounding: the same, without a second rounding.
+  __attribute__((always_inline)) void store_results(const TileWork& work) const {
+    const ResultsEnd end = work.results;
+    const TilePlace place = work.place;
+    const auto offset = static_cast<float>(end.quantizer.offset);
+    const Floats scale = Floats::broadcast(end.quantizer.scale);
+    const Floats lowest = Floats::broadcast(-128.0f - offset);
+    const Floats highest = Floats::broadcast(127.0f - offset);
+    const Floats code_zero = Floats::broadcast(-offset);
+    const Sums shift = Isa::broadcast_sum(end.quantizer.offset + 128);
+    const std::size_t last = place.channels - (Width - 1) * kLanes;  // channels of the last vector
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+      const std::size_t first = place.pixels[r] * end.channels + place.first_channel;
+      Floats results[Width];
+      Sums codes[Width];
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) {
+        const std::size_t count = v + 1 == Width ? last : kLanes;
+        results[v] = clip(Isa::to_floats(sums_[r][v]) * Floats::load(work.deq + v * kLanes), end, 0);
+        if (end.residual != nullptr) {
+          results[v] = results[v] + Isa::load_first(end.residual + first + v * kLanes, count);
+        }
+        results[v] = clip(results[v], end, 1);
+        if (end.y_float != nullptr) Isa::store_first(results[v], end.y_float + first + v * kLanes, count);
+        codes[v] = Isa::round(Isa::where_nan(min(highest, max(lowest, results[v] * scale)), code_zero));
+      }
+      if (end.y != nullptr) Isa::template store_codes<Width>(codes, shift, end.y + first, place.channels);
+    }
+  }
+
+  static Floats clip(Floats a, const ResultsEnd& end, std::size_t which) {
+    return min(Floats::broadcast(end.high[which]), max(Floats::broadcast(end.low[which]), a));
+  }
+
+  Sums sums_[Rows][Width];
+};
+
+// Fills in the tiles from `Rows` rows on.
+template <class Isa, std::size_t Width, std::size_t Rows = 1>
+constexpr void list_tiles(TileKernel (&tiles)[kMaxTileRows]) {
+  if constexpr (Rows <= Isa::kMostRows[Width - 1]) {
+    tiles[Rows - 1] = Tile<Isa, Width, Rows>::run;
+    list_tiles<Isa, Width, Rows + 1>(tiles);
+  }
+}
+
+}  // namespace
+}  // namespace ort_quant
