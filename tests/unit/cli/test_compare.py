@@ -59,10 +59,9 @@ def test_drop_against_labels(ort_quant, digits, args):
 
 def test_a_deploy_model_runs_untouched(ort_quant, digits, args):
     simulated, deployed = (digits.outputs[target] for target in ("fake_quant", "ascend"))
-    document = ort_quant("compare", simulated, deployed, *args[3:], "--json").document
-    (compared,) = document["models"]
-    assert compared["agreement"] == 1
-    assert all(output["max_error"] == 0 for output in compared["outputs"])
+    document = ort_quant("compare", simulated, deployed, *args[4:], "--json").document
+    (candidate,) = document["candidates"]
+    assert [output["max_abs_error"] for output in candidate["outputs"]] == [0]
 
 
 def test_bad_input(ort_quant, digits, args, tmp_path):
