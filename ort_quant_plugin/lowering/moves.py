@@ -169,10 +169,11 @@ def _slice(node: ir.Node, perm: Perm) -> Move | None:
         return Move(perm, perm, attributes={"axes": [perm.index(axis) for axis in axes]})
     if len(node.inputs) < 4 or node.inputs[3] is None:
         return None
-    found = _axes(node, 3, len(perm))
-    if found is None:
+    found, given = _axes(node, 3, len(perm)), constant(node.inputs[3])
+    if found is None or given is None:
         return None
-    return Move(perm, perm, constants={3: np.asarray([perm.index(axis) for axis in found], np.int64)})
+    # int32 or int64, as the starts and ends are
+    return Move(perm, perm, constants={3: np.asarray([perm.index(axis) for axis in found], given.dtype)})
 
 
 def _pad(node: ir.Node, perm: Perm) -> Move | None:
