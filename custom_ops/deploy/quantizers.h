@@ -84,13 +84,8 @@ class DeployDequant {
     const Tensor<const In> x = context.input<In>(0);
     const Tensor<const std::uint64_t> packed = context.input<std::uint64_t>(1);
     const ChannelView view = channel_view(x.shape, axis_, packed.values.size, "deq_scale");
-    std::vector<DeqScale> scales;
-    bool any_shift = false;
-    for (std::uint64_t value : packed.values) {
-      scales.push_back(checked_deq_scale(unpack_deq_scale(value), scales.size()));
-      if (half_precision_) scales.back().scale = truncate_deq_scale(scales.back().scale);
-      any_shift = any_shift || scales.back().shift != 0;
-    }
+    const std::vector<DeqScale> scales = unpack_deq_scales(packed.values, half_precision_);
+    const bool any_shift = has_shift(scales);
     if (twice_ && any_shift) {
       throw OpError("sqrt_mode is set, but input 'deq_scale' holds shifts, expected none. Export the model again.");
     }

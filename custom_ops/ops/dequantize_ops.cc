@@ -1,5 +1,6 @@
 #include "dequantize_ops.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ort_quant {
@@ -46,6 +47,19 @@ DeqScale checked_deq_scale(DeqScale value, std::size_t channel) {
                   std::to_string(channel) + ", expected an integer in [0, 16]. " + kExportAgain);
   }
   return value;
+}
+
+std::vector<DeqScale> unpack_deq_scales(Span<const std::uint64_t> packed, bool half_precision) {
+  std::vector<DeqScale> scales;
+  for (std::uint64_t value : packed) {
+    scales.push_back(checked_deq_scale(unpack_deq_scale(value), scales.size()));
+    if (half_precision) scales.back().scale = truncate_deq_scale(scales.back().scale);
+  }
+  return scales;
+}
+
+bool has_shift(const std::vector<DeqScale>& scales) {
+  return std::any_of(scales.begin(), scales.end(), [](const DeqScale& s) { return s.shift != 0; });
 }
 
 std::vector<DeqScale> join_deq_scale(Span<const float> shift, Span<const float> scale, std::size_t channels) {

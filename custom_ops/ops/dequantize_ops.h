@@ -27,6 +27,11 @@ ChannelView channel_view(const Shape& shape, std::int64_t axis, std::size_t scal
 // OpError for a scale that is not finite or a shift outside [0, 16].
 DeqScale checked_deq_scale(DeqScale value, std::size_t channel);
 
+// The packed input, checked; float16 arithmetic uses truncated scales.
+std::vector<DeqScale> unpack_deq_scales(Span<const std::uint64_t> packed, bool half_precision);
+
+bool has_shift(const std::vector<DeqScale>& scales);
+
 // The legacy inputs, each of 1 or `channels` values, as one scale per channel.
 std::vector<DeqScale> join_deq_scale(Span<const float> shift, Span<const float> scale, std::size_t channels);
 
@@ -94,13 +99,8 @@ class AscendDequant {
     const Tensor<const In> x = context.input<In>(0);
     const Tensor<const std::uint64_t> packed = context.input<std::uint64_t>(1);
     const ChannelView view = channel_view(x.shape, axis_, packed.values.size, "deq_scale");
-    std::vector<DeqScale> scales;
-    bool any_shift = false;
-    for (std::uint64_t value : packed.values) {
-      scales.push_back(checked_deq_scale(unpack_deq_scale(value), scales.size()));
-      if (half_precision_) scales.back().scale = truncate_deq_scale(scales.back().scale);
-      any_shift = any_shift || scales.back().shift != 0;
-    }
+    const std::vector<DeqScale> scales = unpack_deq_scales(packed.values, half_precision_);
+    const bool any_shift = has_shift(scales);
     const Span<Out> y = context.output<Out>(0, x.shape);
     dequantize_channels(context, kernels_, x.values.data, y.data, view, scales, any_shift, half_precision_);
   }

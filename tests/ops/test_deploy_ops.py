@@ -10,21 +10,12 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from ort_quant_plugin.errors import OpLibraryError
-from ort_quant_plugin.ops.library import get_library_path, onnxruntime_module, session_options
+from ort_quant_plugin.ops.library import onnxruntime_module, session_options
 from ort_quant_plugin.qparams import pack_deq_scale
 
 LEVELS = ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"]
 RUNS = [("ORT_DISABLE_ALL", 2), *((level, 1) for level in LEVELS)]
 ONE = pack_deq_scale(np.float32([1.0]))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _library():
-    try:
-        get_library_path(deploy=True)
-    except OpLibraryError as error:
-        pytest.skip(f"the deploy library is not built: {error}")
 
 
 def parse(text: str, opset: int, constants: dict[str, np.ndarray]):
