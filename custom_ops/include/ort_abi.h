@@ -88,6 +88,15 @@ struct OrtCustomOp {
   int (*GetEndVersion)(const OrtCustomOp*);
 };
 
+// The fields of API 18: which outputs may be written where an input lies that nobody else reads (and that has the same
+// size), and which must be.
+struct OrtCustomOp18 : OrtCustomOp {
+  std::size_t (*GetMayInplace)(int** inputs, int** outputs);
+  void (*ReleaseMayInplace)(int* inputs, int* outputs);
+  std::size_t (*GetAliasMap)(int** inputs, int** outputs);
+  void (*ReleaseAliasMap)(int* inputs, int* outputs);
+};
+
 }  // extern "C"
 
 namespace ort_abi {

@@ -70,6 +70,8 @@ PackedConv::PackedConv(PackedConv&&) noexcept = default;
 PackedConv& PackedConv::operator=(PackedConv&&) noexcept = default;
 PackedConv::~PackedConv() = default;
 
+const ConvShape& PackedConv::shape() const { return state_->shape; }
+
 void PackedConv::run(const ConvGeometry& geometry, const std::uint8_t* x, OutputTensors outputs,
                      const ForEach& for_each) const {
   outputs.channels = state_->shape.channels_out;

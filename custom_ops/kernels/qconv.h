@@ -54,6 +54,8 @@ class PackedConv {
   PackedConv& operator=(PackedConv&&) noexcept;
   ~PackedConv();
 
+  const ConvShape& shape() const;
+
   // x: [batch, in…, C]; the outputs: [batch, out…, M]. `outputs.channels` and `outputs.plane` are filled in here.
   // Allocates nothing. May run on several threads at once.
   void run(const ConvGeometry& geometry, const std::uint8_t* x, OutputTensors outputs, const ForEach& for_each) const;

@@ -145,7 +145,7 @@ class ConvTask {
   void prepare(const RowBlock& block, std::size_t first_tap);
   void gather(const RowBlock& block, const TapRange& taps);
   void run_panel(const RowBlock& block, const Panel& panel);
-  void run_tile(const RowBlock& block, const Panel& panel, TileWork& work);
+  void run_tiles(const RowBlock& block, const Panel& panel, TileWork& work);
   void run_pass(const Panel& panel, TileWork& work, std::size_t first_tap);
   const std::int32_t* start_of(const Panel& panel);
 
@@ -225,19 +225,24 @@ void ConvTask::run_panel(const RowBlock& block, const Panel& panel) {
     work.results.y = run_.outputs.y;
     work.results.channels = run_.outputs.channels;
   }
+  if (&panel != &packed_.panels.back()) work.next_weights = (&panel)[1].weights - panel.weights;
   const std::int32_t* start = start_of(panel);
-  for (std::size_t row = 0; row < block.rows; row += block.tile_rows) {
+  const bool on_registers = layer_.codes || layer_.results;
+  const std::size_t whole_tiles = block.rows / block.tile_rows;
+  for (std::size_t row = 0; row < block.rows; row += work.tiles * work.place.rows) {
+    const std::size_t rows = std::min(block.tile_rows, block.rows - row);
+    work.tiles = on_registers && run_.taps == run_.pass_taps && row == 0 ? std::max<std::size_t>(whole_tiles, 1) : 1;
     work.start = start;
     work.start_stride = 0;
-    work.place = {pixels_ + row, std::min(block.tile_rows, block.rows - row), panel.first_out, panel.channels};
-    run_tile(block, panel, work);
-    if (!layer_.codes && !layer_.results) {
+    work.place = {pixels_ + row, rows, panel.first_out, panel.channels};
+    run_tiles(block, panel, work);
+    if (!on_registers) {
       layer_.kernels.finish_tile(run_.program, run_.outputs, work.place, floats_, panel.width * kLanes);
     }
   }
 }
 
-void ConvTask::run_tile(const RowBlock& block, const Panel& panel, TileWork& work) {
+void ConvTask::run_tiles(const RowBlock& block, const Panel& panel, TileWork& work) {
   const std::size_t row = static_cast<std::size_t>(work.place.pixels - pixels_);
   const TileEnd last = layer_.codes ? TileEnd::kCodes : layer_.results ? TileEnd::kResults : TileEnd::kFloats;
   if (run_.taps == run_.pass_taps) {

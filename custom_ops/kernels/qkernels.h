@@ -50,15 +50,18 @@ struct ResultsEnd {
   std::size_t channels;  // of a pixel
 };
 
-// A tile: Σ over taps and depth of rows[tap][row][…]·weights, for `place.rows` pixels and Width·16 channels.
+// Tiles one below the other: each Σ over taps and depth of rows[tap][row][…]·weights, for `place.rows` pixels and
+// Width·16 channels.
 struct TileWork {
-  const std::uint8_t* const* rows;  // [taps][rows]
+  std::size_t tiles;                // more than one only with an end on registers
+  const std::uint8_t* const* rows;  // [tiles][taps][rows]
   std::size_t channel_offset;       // added to every row pointer
   std::size_t taps;
   const std::size_t* tap_weights;   // where each tap's weights begin, in depth steps
   std::size_t depth;                // bytes of a tap, rounded down to depth steps
   std::size_t tail;                 // where the tap's last four bytes are if `depth` leaves some over, else 0
   const std::int8_t* weights;       // [depth step][Width][16][4]
+  std::size_t next_weights;         // how far beyond `weights` those lie that are wanted next; 0: nowhere
   const std::int32_t* start;        // [rows][Width·16] with start_stride between rows, 0: one row for all
   std::size_t start_stride;
   const float* deq;                 // [Width·16]
@@ -67,7 +70,7 @@ struct TileWork {
   float* floats;                    // [rows][Width·16]
   CodesEnd codes;
   ResultsEnd results;
-  TilePlace place;
+  TilePlace place;                  // of the first tile; the pixels of the others follow
 };
 
 using TileKernel = void (*)(const TileWork&);

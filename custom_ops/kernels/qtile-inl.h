@@ -19,19 +19,24 @@ class Tile {
  public:
   static constexpr std::size_t kColumns = Width * kLanes;
 
-  static void run(const TileWork& work) {
-    Tile tile;
-    tile.load(work);
-    tile.accumulate(work);
-    switch (work.end) {
-      case TileEnd::kSums: return tile.store_sums(work);
-      case TileEnd::kFloats: return tile.store_floats(work);
-      case TileEnd::kCodes: return tile.store_codes(work);
-      case TileEnd::kResults: return tile.store_results(work);
+  static void run(const TileWork& first) {
+    TileWork work = first;
+    for (std::size_t i = 0; i < first.tiles; ++i) {
+      if (work.end == TileEnd::kResults && work.results.residual != nullptr) fetch_residual(work);
+      Tile tile;
+      tile.load(work);
+      // Each of the first tiles fetches a share of the weights of the tiles that come after all of these.
+      tile.accumulate(work, first.next_weights != 0 && i < Width ? first.next_weights + i * kVectorBytes : 0);
+      tile.store(work);
+      work.rows += work.taps * Rows;
+      work.place.pixels += Rows;
     }
   }
 
  private:
+  static constexpr std::size_t kMostRowsAhead = 8;  // more leave no register for the address
+  static constexpr int kSecondLevel = 2;            // of caches
+
   using Floats = typename Isa::Floats;
   using Sums = typename Isa::Sums;
 
@@ -45,7 +50,27 @@ class Tile {
     }
   }
 
-  __attribute__((always_inline)) void accumulate(const TileWork& work) {
+  static void fetch_residual(const TileWork& work) {
+    const float* residual = work.results.residual + work.place.first_channel;
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) {
+        __builtin_prefetch(residual + work.place.pixels[r] * work.results.channels + v * kLanes, 1);
+      }
+    }
+  }
+
+  __attribute__((always_inline)) void store(const TileWork& work) const {
+    switch (work.end) {
+      case TileEnd::kSums: return store_sums(work);
+      case TileEnd::kFloats: return store_floats(work);
+      case TileEnd::kCodes: return store_codes(work);
+      case TileEnd::kResults: return store_results(work);
+    }
+  }
+
+  __attribute__((always_inline)) void accumulate(const TileWork& work, std::size_t ahead) {
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(work.depth);
     for (std::size_t tap = 0; tap < work.taps; ++tap) {
       // Counting up to zero needs no register for the end: twelve rows leave none.
@@ -54,6 +79,7 @@ class Tile {
       for (std::size_t r = 0; r < Rows; ++r) row[r] = work.rows[tap * Rows + r] + (work.channel_offset + work.depth);
       const std::int8_t* weights = work.weights + work.tap_weights[tap] * (Width * kVectorBytes);
       for (std::ptrdiff_t k = -depth; k != 0; k += kDepthStep) {
+        if constexpr (Rows <= kMostRowsAhead) __builtin_prefetch(weights + ahead, 0, kSecondLevel);
         add_products(row, k, weights);
         weights += Width * kVectorBytes;
       }

@@ -38,7 +38,7 @@ OrtStatus* infer_same_shape(const OrtApi& api, OrtShapeInferContext* context) {
 }  // namespace
 
 CustomOp::CustomOp(const OrtApi& ort_api, const KernelTable& table)
-    : OrtCustomOp{}, api(&ort_api), kernels(&table) {
+    : OrtCustomOp18{}, api(&ort_api), kernels(&table) {
   version = ort_abi::kApiVersion;
   GetName = [](const OrtCustomOp* op) { return self(op).name; };
   GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // CPU
@@ -62,6 +62,7 @@ CustomOp::CustomOp(const OrtApi& ort_api, const KernelTable& table)
   };
   GetStartVersion = [](const OrtCustomOp*) { return 1; };
   GetEndVersion = [](const OrtCustomOp*) { return std::numeric_limits<int>::max(); };
+  ReleaseMayInplace = [](int*, int*) {};  // the lists live forever
 }
 
 OrtStatus* node_status(const OrtApi& api, const char* op, const std::string& node, const char* what) {

@@ -5,6 +5,7 @@
 //   static std::vector<ONNXTensorElementDataType> input_types(), output_types();
 //   static OutputShape kOutputShape;                  how the shape of output 0 follows
 //   static std::size_t kRequiredInputs, kRequiredOutputs;  with kOpen only: those beyond may be left out
+//   static InPlace kInPlace;                          if an output may be written over an input
 //   K(const KernelInfo&, const KernelTable&);         reads and checks the attributes
 //   void compute(const KernelContext&);               runs once per inference; may be called concurrently
 // and throws OpError (or any std::exception) to refuse. No exception passes the C border.
@@ -25,8 +26,14 @@ namespace ort_quant {
 // every input before it calls for the inference of shapes, and crashes where one is left out.
 enum class OutputShape { kSameAsInput, kScalarVector /* [1] */, kNone, kOpen };
 
+// Output `output` may lie where input `input` does, if the runtime finds that nobody else reads it.
+struct InPlace {
+  int input;
+  int output;
+};
+
 // What all ops share: the C struct and what its callbacks need.
-struct CustomOp : OrtCustomOp {
+struct CustomOp : OrtCustomOp18 {
   CustomOp(const OrtApi& api, const KernelTable& kernels);
   virtual ~CustomOp() = default;
 
@@ -63,12 +70,25 @@ struct CustomOpOf : CustomOp {
       required_outputs = K::kRequiredOutputs;
       InferOutputShapeFn = nullptr;
     }
+    if constexpr (may_be_in_place<K>(0)) GetMayInplace = &list_in_place;
     CreateKernelV2 = &create;
     KernelComputeV2 = &compute;
     KernelDestroy = [](void* kernel) { delete static_cast<KernelInstance<K>*>(kernel); };
   }
 
  private:
+  template <class T>
+  static constexpr auto may_be_in_place(int) -> decltype(T::kInPlace, true) { return true; }
+  template <class T>
+  static constexpr bool may_be_in_place(...) { return false; }
+
+  static std::size_t list_in_place(int** inputs, int** outputs) {
+    static InPlace place = K::kInPlace;
+    *inputs = &place.input;
+    *outputs = &place.output;
+    return 1;
+  }
+
   static OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* raw_info, void** kernel) {
     std::string node;
     try {

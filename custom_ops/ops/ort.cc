@@ -83,28 +83,44 @@ std::string KernelInfo::node_name() const {
 
 std::string KernelInfo::input_name(std::size_t index) const {
   const auto name = read_string([&](char* text, std::size_t* size) {
-    return succeeded(ort_abi::KernelInfo_GetInputName::call(api_, info_, index, text, size));
+    return succeeded(ort_abi::KernelInfo_GetInputName::call(api_, info_, input_number(index), text, size));
   });
   return name.value_or("");
 }
 
 std::string KernelInfo::output_name(std::size_t index) const {
   const auto name = read_string([&](char* text, std::size_t* size) {
-    return succeeded(ort_abi::KernelInfo_GetOutputName::call(api_, info_, index, text, size));
+    return succeeded(ort_abi::KernelInfo_GetOutputName::call(api_, info_, outputs_(index).value_or(index), text, size));
   });
   return name.value_or("");
+}
+
+KernelInfo KernelInfo::part(std::string prefix, std::vector<std::size_t> inputs,
+                            std::vector<std::size_t> outputs) const {
+  KernelInfo info(api_, info_);
+  info.prefix_ = std::move(prefix);
+  info.inputs_ = {std::move(inputs), false};
+  info.outputs_ = {std::move(outputs), false};
+  return info;
+}
+
+std::optional<std::size_t> KernelInfo::Numbers::operator()(std::size_t index) const {
+  if (own) return index;
+  return index < of.size() ? std::optional(of[index]) : std::nullopt;
 }
 
 bool KernelInfo::has_input(std::size_t index) const {
   std::size_t count = 0;
   check(api_, ort_abi::KernelInfo_GetInputCount::call(api_, info_, &count));
-  return index < count && !input_name(index).empty();
+  const auto number = inputs_(index);
+  return number && *number < count && !input_name(index).empty();
 }
 
 bool KernelInfo::has_output(std::size_t index) const {
   std::size_t count = 0;
   check(api_, ort_abi::KernelInfo_GetOutputCount::call(api_, info_, &count));
-  return index < count && !output_name(index).empty();
+  const auto number = outputs_(index);
+  return number && *number < count && !output_name(index).empty();
 }
 
 namespace {
@@ -129,7 +145,7 @@ const void* read_tensor(const OrtApi& api, const OrtValue* value, Shape& shape) 
 const void* KernelInfo::constant_data(std::size_t index, const char* name, Shape& shape) const {
   int is_constant = 0;
   const OrtValue* value = nullptr;
-  check(api_, ort_abi::KernelInfoGetConstantInput_tensor::call(api_, info_, index, &is_constant, &value));
+  check(api_, ort_abi::KernelInfoGetConstantInput_tensor::call(api_, info_, input_number(index), &is_constant, &value));
   if (is_constant == 0 || value == nullptr) {
     throw OpError("input '" + std::string(name) + "' (tensor '" + input_name(index) +
                   "') is not a constant, expected an initializer, because it is packed when the session is created. "
@@ -140,19 +156,19 @@ const void* KernelInfo::constant_data(std::size_t index, const char* name, Shape
 
 std::optional<float> KernelInfo::find_float(const char* name) const {
   float value = 0;
-  if (!succeeded(ort_abi::KernelInfoGetAttribute_float::call(api_, info_, name, &value))) return std::nullopt;
+  if (!succeeded(ort_abi::KernelInfoGetAttribute_float::call(api_, info_, full(name).c_str(), &value))) return std::nullopt;
   return value;
 }
 
 std::optional<std::int64_t> KernelInfo::find_int(const char* name) const {
   std::int64_t value = 0;
-  if (!succeeded(ort_abi::KernelInfoGetAttribute_int64::call(api_, info_, name, &value))) return std::nullopt;
+  if (!succeeded(ort_abi::KernelInfoGetAttribute_int64::call(api_, info_, full(name).c_str(), &value))) return std::nullopt;
   return value;
 }
 
 std::optional<std::string> KernelInfo::find_exact_string(const char* name) const {
   return read_string([&](char* text, std::size_t* size) {
-    return succeeded(ort_abi::KernelInfoGetAttribute_string::call(api_, info_, name, text, size));
+    return succeeded(ort_abi::KernelInfoGetAttribute_string::call(api_, info_, full(name).c_str(), text, size));
   });
 }
 
@@ -173,7 +189,7 @@ void KernelInfo::refuse_other_type(const char* name, const char* expected) const
     found = "FLOAT";
   } else if (find_exact_string(name)) {
     found = "STRING";
-  } else if (succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, nullptr, &size))) {
+  } else if (succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, full(name).c_str(), nullptr, &size))) {
     found = size > 0 ? "INTS" : "another type";
   }
   if (found == nullptr) return;
@@ -196,7 +212,7 @@ std::optional<std::int64_t> KernelInfo::optional_int(const char* name) const {
 std::optional<std::vector<std::int64_t>> KernelInfo::optional_ints(const char* name) const {
   constexpr std::size_t kMost = 64;
   std::size_t size = 0;
-  if (!succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, nullptr, &size))) {
+  if (!succeeded(ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, full(name).c_str(), nullptr, &size))) {
     return std::nullopt;
   }
   if (size == 0) {
@@ -208,7 +224,7 @@ std::optional<std::vector<std::int64_t>> KernelInfo::optional_ints(const char* n
                   " values, expected one or two per spatial axis. Correct the attribute in the model.");
   }
   std::vector<std::int64_t> values(size);
-  check(api_, ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, name, values.data(), &size));
+  check(api_, ort_abi::KernelInfoGetAttributeArray_int64::call(api_, info_, full(name).c_str(), values.data(), &size));
   return values;
 }
 

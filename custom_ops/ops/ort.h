@@ -78,8 +78,15 @@ class KernelInfo {
  public:
   KernelInfo(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
 
+  // What a part of the node sees: attributes whose names have the prefix, and input and output i under other numbers,
+  // by the list; one that is not listed is missing.
+  KernelInfo part(std::string prefix, std::vector<std::size_t> inputs, std::vector<std::size_t> outputs) const;
+
   const OrtApi& api() const { return api_; }
   const OrtKernelInfo* handle() const { return info_; }
+
+  // The number that an input of this part has in the node.
+  std::size_t input_number(std::size_t index) const { return inputs_(index).value_or(index); }
 
   std::string node_name() const;
   std::string input_name(std::size_t index) const;
@@ -125,8 +132,21 @@ class KernelInfo {
   const void* constant_data(std::size_t index, const char* name, Shape& shape) const;
   bool succeeded(OrtStatus* status) const;
 
+  // The lists of a part; none: the node's own numbers.
+  struct Numbers {
+    std::vector<std::size_t> of;
+    bool own = true;
+
+    std::optional<std::size_t> operator()(std::size_t index) const;
+  };
+
+  std::string full(const char* name) const { return prefix_ + name; }
+
   const OrtApi& api_;
   const OrtKernelInfo* info_;
+  std::string prefix_;
+  Numbers inputs_;
+  Numbers outputs_;
 };
 
 // Inputs, outputs and the session's thread pool during one call of a kernel.

@@ -89,35 +89,59 @@ std::vector<ONNXTensorElementDataType> ConvOp::input_types() {
           ElementType<std::int32_t>::value, kFloat,                          kFloat, kFloat};
 }
 
-ConvOp::ConvOp(const KernelInfo& info, const KernelTable& kernels, bool transposed)
+ConvNode::ConvNode(const KernelInfo& info, bool transposed)
     : weights_(read_weights(info)),
       window_(read_kernel_window(info, weights_.shape)),
       shape_(read_shape(info, weights_.shape, window_, transposed)),
-      outputs_(info, kChannelConstants, shape_.channels_out),
-      packed_(shape_, weights_.values, read_deq(info, kDeq, shape_.channels_out),
-              read_bias(info, kBias, shape_.channels_out), read_code_offset(info, "x_offset"), outputs_.epilogue(),
-              outputs_.spec(), kernels) {
+      outputs_(info, kChannelConstants, shape_.channels_out) {
   if (!transposed) return;
   output_padding_ = read_output_padding(info, window_);
   if (info.optional_ints("output_shape")) output_shape_ = read_axes(info, "output_shape", window_.rank, 1, 1);
 }
 
-Placement ConvOp::place_on(const Axes& in) const {
-  if (!shape_.transposed) return place(window_, in, false);
-  return place_transposed(window_, in, output_padding_, output_shape_ ? &*output_shape_ : nullptr);
+PackedConv ConvNode::pack(const KernelInfo& info, const KernelTable& kernels) const {
+  return PackedConv(shape_, weights_.values, read_deq(info, kDeq, shape_.channels_out),
+                    read_bias(info, kBias, shape_.channels_out), read_code_offset(info, "x_offset"),
+                    outputs_.epilogue(), outputs_.spec(), kernels);
 }
 
-void ConvOp::compute(const KernelContext& context) const {
-  const auto x = context.input<std::uint8_t>(0);
-  const Placement placement = place_on(spatial_sizes(x.shape, window_.rank));
-  if (static_cast<std::size_t>(x.shape.back()) != shape_.channels_in) {
-    throw OpError("input 'x' has shape " + to_string(x.shape) + ", expected " + std::to_string(shape_.channels_in) +
+Placement ConvNode::place_on(const Shape& x) const {
+  const Axes in = spatial_sizes(x, window_.rank);
+  const Placement placement = !shape_.transposed ? place(window_, in, false)
+                                                 : place_transposed(window_, in, output_padding_,
+                                                                    output_shape_ ? &*output_shape_ : nullptr);
+  if (static_cast<std::size_t>(x.back()) != shape_.channels_in) {
+    throw OpError("input 'x' has shape " + to_string(x) + ", expected " + std::to_string(shape_.channels_in) +
                   " channels in its last dimension, as input 'w' " + to_string(weights_.shape) +
                   " has. Check the layout: activations are channels last here.");
   }
-  const Shape shape = output_shape(x.shape[0], placement, window_.rank, static_cast<std::int64_t>(shape_.channels_out));
-  const OutputTensors outputs = outputs_.make(context, shape);
-  if (x.shape[0] > 0) packed_.run(to_geometry(x.shape[0], placement), x.values.data, outputs, context.for_each());
+  return placement;
+}
+
+Shape ConvNode::output_shape(std::int64_t batch, const Placement& placement) const {
+  return ort_quant::output_shape(batch, placement, window_.rank, static_cast<std::int64_t>(shape_.channels_out));
+}
+
+ConvOutputs::ConvOutputs(const QuantizedOutputs& outputs, const KernelContext& context, const Shape& shape)
+    : tensors_(outputs.make(context, shape)) {
+  if (tensors_.y_float == nullptr || tensors_.y_float != tensors_.residuals[0] ||
+      outputs.spec().float_layout != FloatLayout::kChannelsFirst) {
+    return;
+  }
+  residual_.assign(tensors_.y_float, tensors_.y_float + checked_count(shape, "the output"));
+  tensors_.residuals[0] = residual_.data();
+}
+
+ConvOp::ConvOp(const KernelInfo& info, const KernelTable& kernels, bool transposed)
+    : node_(info, transposed), packed_(node_.pack(info, kernels)) {}
+
+void ConvOp::compute(const KernelContext& context) const {
+  const auto x = context.input<std::uint8_t>(0);
+  const Placement placement = node_.place_on(x.shape);
+  const ConvOutputs outputs(node_.outputs(), context, node_.output_shape(x.shape[0], placement));
+  if (x.shape[0] > 0) {
+    packed_.run(to_geometry(x.shape[0], placement), x.values.data, outputs.tensors(), context.for_each());
+  }
 }
 
 }  // namespace ort_quant

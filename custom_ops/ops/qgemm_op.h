@@ -18,6 +18,7 @@ class QGemm {
   static constexpr OutputShape kOutputShape = OutputShape::kOpen;
   static constexpr std::size_t kRequiredInputs = 3;
   static constexpr std::size_t kRequiredOutputs = 0;
+  static constexpr InPlace kInPlace{5, 1};  // r0 and y_float: the skip connection of residual blocks
   static std::vector<ONNXTensorElementDataType> input_types();
   static std::vector<ONNXTensorElementDataType> output_types() { return QuantizedOutputs::output_types(); }
 

@@ -15,7 +15,7 @@ std::int32_t read_code_offset(const KernelInfo& info, const char* name) {
 
 QuantizedOutputs::QuantizedOutputs(const KernelInfo& info, std::size_t first_input, std::size_t channels,
                                    bool has_planes)
-    : first_input_(first_input) {
+    : first_input_(first_input), first_residual_(info.input_number(first_input + 1)) {
   read_outputs(info, has_planes);
   read_epilogue(info, channels);
 }
@@ -88,7 +88,7 @@ OutputTensors QuantizedOutputs::make(const KernelContext& context, const Shape& 
                   " channels, expected as many as the output " + to_string(shape) + ". Correct one of the two.");
   }
   for (std::size_t i = 0; i < epilogue_.residuals(); ++i) {
-    const auto residual = context.input<float>(first_input_ + 1 + i);
+    const auto residual = context.input<float>(first_residual_ + i);
     if (residual.shape != shape) {
       throw OpError("input 'r" + std::to_string(i) + "' has shape " + to_string(residual.shape) + ", expected " +
                     to_string(shape) + ", that of the output (channels last). Transpose or correct it.");

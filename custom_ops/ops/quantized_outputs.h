@@ -36,7 +36,8 @@ class QuantizedOutputs {
   void read_outputs(const KernelInfo& info, bool has_planes);
   void read_epilogue(const KernelInfo& info, std::size_t channels);
 
-  std::size_t first_input_;
+  std::size_t first_input_;      // as the op counts them
+  std::size_t first_residual_;   // as the node does
   std::size_t constant_channels_ = 0;  // of channel_constants; 0: there are none
   OutputSpec spec_;
   Epilogue epilogue_;

@@ -6,6 +6,7 @@
 #include "dequantize_ops.h"
 #include "observe_op.h"
 #include "qadd_op.h"
+#include "qchain_op.h"
 #include "qconv_op.h"
 #include "qgemm_op.h"
 #include "qlayout_op.h"
@@ -37,7 +38,8 @@ std::vector<Domain> make_domains(const OrtApi& api, const KernelTable& kernels) 
       api, kernels, "amct.customop.extint8"));
   domains.push_back(make_domain<CustomOpOf,       //
       Observe<float>, Observe<Half>,               //
-      QConv, QConvTranspose, QGemm, QPool, QAdd,   //
+      QConv, QConvChain, QConvTranspose,           //
+      QGemm, QPool, QAdd,                          //
       QuantizeLayout, DequantizeLayout>(api, kernels, "ort_quant"));
   return domains;
 }

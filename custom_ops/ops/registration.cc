@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -10,12 +11,33 @@
 namespace ort_quant {
 namespace {
 
-const std::vector<Domain>& domains_of(const OrtApi& api, const KernelTable& kernels, MakeDomains make) {
+constexpr std::uint32_t kInPlaceVersion = 18;
+
+// "1.31.1" → 31. Asking GetApi for a version that it lacks would print a complaint.
+std::uint32_t minor_version(const char* text) {
+  const char* point = std::strchr(text, '.');
+  return point == nullptr ? 0 : static_cast<std::uint32_t>(std::strtoul(point + 1, nullptr, 10));
+}
+
+// Ops that may work in place say so to runtimes that ask.
+void offer_in_place(const std::vector<Domain>& domains) {
+  for (const Domain& domain : domains) {
+    for (const auto& op : domain.ops) {
+      if (op->GetMayInplace != nullptr) op->version = kInPlaceVersion;
+    }
+  }
+}
+
+const std::vector<Domain>& domains_of(const OrtApiBase& base, const OrtApi& api, const KernelTable& kernels,
+                                      MakeDomains make) {
   static std::mutex mutex;
   static auto& all = *new std::map<std::pair<const OrtApi*, const KernelTable*>, std::vector<Domain>>();
   const std::lock_guard<std::mutex> lock(mutex);
   auto found = all.find({&api, &kernels});
-  if (found == all.end()) found = all.emplace(std::make_pair(&api, &kernels), make(api, kernels)).first;
+  if (found == all.end()) {
+    found = all.emplace(std::make_pair(&api, &kernels), make(api, kernels)).first;
+    if (minor_version(base.GetVersionString()) >= kInPlaceVersion) offer_in_place(found->second);
+  }
   return found->second;
 }
 
@@ -37,7 +59,7 @@ OrtStatus* register_domains(OrtSessionOptions* options, const OrtApiBase& base, 
   if (api == nullptr) return refuse_old_runtime(base);
   try {
     const KernelTable& kernels = select_kernels(std::getenv("ORT_QUANT_ISA"));
-    for (const Domain& domain : domains_of(*api, kernels, make)) {
+    for (const Domain& domain : domains_of(base, *api, kernels, make)) {
       check(*api, ort_abi::AddCustomOpDomain::call(*api, options, domain.handle));
     }
     return nullptr;

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin.ops import reference_int8 as oracle
+from ort_quant_plugin.ops.library import open_session
 
 F32 = np.float32
 FLOAT_OUT = {"y_float": ir.DataType.FLOAT}
@@ -321,3 +322,39 @@ def test_bad_transposed_attributes(run_node, attributes, message):
     with pytest.raises(Exception, match="QConvTranspose node 'n'") as caught:
         run_node("QConvTranspose", [x, w, deq], y_scale=1.0, **attributes)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_results_in_the_residual_s_place(tmp_path, layout):
+    """Newer runtimes let y_float overwrite r0: here both have one shape, whatever the layout."""
+    x, w, deq, bias = layer(5, (1, 7, 7, 7), (7, 7, 3, 3), 7)
+    pads = {"pads": [1, 1, 1, 1]}
+    epilogues = ["", "add 0 r0", "add 0 r0"]
+    shape = ["batch", 7, 7, 7]
+    value = ir.Value(name="x", type=ir.TensorType(ir.DataType.UINT8), shape=ir.Shape(shape))
+    constants = [
+        ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        for name, array in (("w", w), ("deq", deq), ("bias", bias))
+    ]
+    nodes, residual = [], None
+    for index, epilogue in enumerate(epilogues):
+        attributes = pads | {"epilogue": epilogue, "float_layout": layout if index == 2 else "channels_last"}
+        node = ir.node(
+            "QConv",
+            [value, *constants, None, *([residual] if residual is not None else [])],
+            attributes,
+            domain="ort_quant",
+            outputs=[ir.Value(name=""), ir.Value(name=f"y{index}")],
+        )
+        residual = node.outputs[1]
+        residual.shape, residual.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
+        nodes.append(node)
+    graph = ir.Graph([value], [residual], nodes=nodes, initializers=constants, opset_imports={"": 17, "ort_quant": 1})
+    path = tmp_path / "model.onnx"
+    ir.save(ir.Model(graph, ir_version=9), path)
+
+    (y,) = open_session(path).run(None, {"x": x})
+
+    once = oracle.q_conv(x, w, deq, bias, **pads)
+    want = once + once + once
+    np.testing.assert_array_equal(y, want if layout == "channels_last" else np.moveaxis(want, -1, 1))
