@@ -349,12 +349,15 @@ def test_results_in_the_residual_s_place(tmp_path, layout):
         residual = node.outputs[1]
         residual.shape, residual.type = ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
         nodes.append(node)
-    graph = ir.Graph([value], [residual], nodes=nodes, initializers=constants, opset_imports={"": 17, "ort_quant": 1})
+    nodes.append(ir.node("Neg", [residual]))  # the graph's outputs have places of their own
+    result = nodes[-1].outputs[0]
+    result.name, result.shape, result.type = "result", residual.shape, residual.type
+    graph = ir.Graph([value], [result], nodes=nodes, initializers=constants, opset_imports={"": 17, "ort_quant": 1})
     path = tmp_path / "model.onnx"
     ir.save(ir.Model(graph, ir_version=9), path)
 
     (y,) = open_session(path).run(None, {"x": x})
 
     once = oracle.q_conv(x, w, deq, bias, **pads)
-    want = once + once + once
+    want = -(once + once + once)
     np.testing.assert_array_equal(y, want if layout == "channels_last" else np.moveaxis(want, -1, 1))
