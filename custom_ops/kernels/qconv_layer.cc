@@ -41,6 +41,40 @@ std::optional<CodesEnd> codes_end(const Epilogue& epilogue, const OutputSpec& ou
   return end;
 }
 
+bool packs_lines(const ConvShape& shape) {
+  const std::size_t line_bytes = shape.kernel[2] * shape.channels_in;
+  const std::size_t lines = shape.kernel[0] * shape.kernel[1];
+  return !shape.transposed && shape.group == 1 && shape.dilations[2] == 1 && shape.channels_in < kDepthStep &&
+         line_bytes >= kDepthStep && lines <= kMostPassTaps && lines * line_bytes <= kMostGatheredRow;
+}
+
+// The same weights [M, C, d, h, w] as [M, w·C, d, h].
+std::vector<std::int8_t> line_weights(const ConvShape& shape, Span<const std::int8_t> weights) {
+  const std::size_t lines = shape.kernel[0] * shape.kernel[1];
+  const std::size_t columns = shape.kernel[2];
+  std::vector<std::int8_t> turned(weights.size);
+  auto source = weights.begin();
+  for (std::size_t m = 0; m < shape.channels_out; ++m) {
+    std::int8_t* filter = turned.data() + m * shape.channels_in * lines * columns;
+    for (std::size_t c = 0; c < shape.channels_in; ++c) {
+      for (std::size_t line = 0; line < lines; ++line) {
+        for (std::size_t w = 0; w < columns; ++w) filter[(w * shape.channels_in + c) * lines + line] = *source++;
+      }
+    }
+  }
+  return turned;
+}
+
+PackedWeights pack(const ConvShape& shape, Span<const std::int8_t> weights, Span<const float> deq,
+                   Span<const std::int32_t> bias, std::int32_t zero, const QuantizedKernels& kernels) {
+  if (!packs_lines(shape)) return PackedWeights(shape, weights, deq, bias, zero, kernels);
+  ConvShape turned = shape;
+  turned.channels_in *= shape.kernel[2];
+  turned.kernel[2] = 1;
+  const std::vector<std::int8_t> values = line_weights(shape, weights);
+  return PackedWeights(turned, {values.data(), values.size()}, deq, bias, zero, kernels);
+}
+
 bool is_value(const Operand& operand, std::size_t index) {
   return operand.kind == Operand::Kind::kValue && operand.index == index;
 }
@@ -104,6 +138,7 @@ std::size_t rows_of_block(const PhaseRun& run) {
   const std::size_t row_bytes = new_pixels * layer.shape.channels_in + layer.shape.channels_out;
   std::size_t most = std::min(kMostBlockRows, kMostPointers / std::max<std::size_t>(1, run.pass_taps));
   if (layer.packed.gathered) most = std::min(most, kGatheredBytes / std::max(run.pitch, kDepthStep));
+  if (layer.lines) most = std::min(most, kGatheredBytes / (run.taps * layer.packed.group_in));
   const std::size_t wanted = std::max(kCacheBudget / row_bytes, kLeastTiles * tile_rows);
   return std::min(wanted, most) / tile_rows * tile_rows;
 }
@@ -116,7 +151,7 @@ PhaseRun::PhaseRun(const ConvLayer& layer, const Phase& phase, const ConvGeometr
       outputs(outputs),
       indirection(phase, x, layer.shape.channels_in, layer.padding.data()),
       rows(geometry.batch * phase.positions()),
-      taps(phase.taps()),
+      taps(layer.lines ? layer.packed.taps : phase.taps()),
       pass_taps(taps_of_pass(layer.packed, taps)),
       pitch(whole_steps(pass_taps * layer.packed.tap_bytes)),
       block_rows(rows_of_block(*this)) {
@@ -181,10 +216,12 @@ void ConvTask::prepare(const RowBlock& block, std::size_t first_tap) {
     tap_weights_[0] = first_tap * packed_.tap_bytes / kDepthStep;
   } else {
     for (std::size_t tap = 0; tap < taps.count; ++tap) {
-      tap_weights_[tap] = packed_.steps_of_tap * run_.phase.tap(first_tap + tap);
+      tap_weights_[tap] = packed_.steps_of_tap * (layer_.lines ? tap : run_.phase.tap(first_tap + tap));
     }
   }
-  if (packed_.gathered) {
+  if (layer_.lines) {
+    run_.indirection.point_lines(block, pointers_, gathered_);
+  } else if (packed_.gathered) {
     gather(block, taps);
   } else {
     run_.indirection.point(block, taps, pointers_);
@@ -308,8 +345,9 @@ ConvLayer::ConvLayer(const ConvShape& shape, Span<const std::int8_t> weights, Sp
                      const OutputSpec& outputs, const KernelTable& table)
     : shape(shape),
       kernels(*table.quantized),
-      packed(shape, weights, deq, bias, kernels.signed_activations ? x_offset : x_offset + 128, kernels),
-      padding(shape.channels_in, static_cast<std::uint8_t>(x_offset + 128)),
+      lines(packs_lines(shape)),
+      packed(pack(shape, weights, deq, bias, kernels.signed_activations ? x_offset : x_offset + 128, kernels)),
+      padding(shape.channels_in * (lines ? shape.kernel[2] : 1), static_cast<std::uint8_t>(x_offset + 128)),
       codes(codes_end(epilogue, outputs, deq)),
       results(results_end(epilogue, outputs)) {}
 

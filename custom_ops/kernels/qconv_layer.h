@@ -23,8 +23,11 @@ struct ConvLayer {
 
   ConvShape shape;
   const QuantizedKernels& kernels;
+  // Few input channels: the taps of a line are packed as one, with the channels of all of them. They are neighbours in
+  // the input, and only lines that are partly padding need copying.
+  bool lines;
   PackedWeights packed;
-  std::vector<std::uint8_t> padding;  // a pixel
+  std::vector<std::uint8_t> padding;  // a pixel or a line
   // The epilogue, if it is one for registers; both are missing otherwise.
   std::optional<CodesEnd> codes;
   std::optional<ResultsEnd> results;

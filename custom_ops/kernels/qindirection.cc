@@ -227,6 +227,38 @@ void Indirection::point(const RowBlock& block, const TapRange& taps, const std::
   });
 }
 
+void Indirection::point_lines(const RowBlock& block, const std::uint8_t** pointers, std::uint8_t* bytes) const {
+  const Axis& columns = phase_.axes[2];
+  const std::size_t line_bytes = columns.taps * channels_;
+  const std::size_t lines = phase_.axes[0].taps * phase_.axes[1].taps;
+  for_each_run(block, [&](const Run& run, std::size_t tile_end) {
+    const std::size_t tile = (tile_end - 1) / block.tile_rows * block.tile_rows;
+    const std::uint8_t** target = pointers + tile * lines + (run.row - tile);
+    const bool whole = run.corner[2] >= 0 && inside(run.corner[2] + static_cast<std::ptrdiff_t>(columns.taps) - 1,
+                                                    columns.in);
+    for_each_line(run, [&](std::size_t, std::ptrdiff_t first, bool exists) {
+      const std::uint8_t* line = padding_;
+      if (exists && whole) {
+        line = run.image + static_cast<std::size_t>(first + run.corner[2]) * channels_;
+      } else if (exists) {
+        line = bytes;
+        std::memcpy(bytes, padding_, line_bytes);
+        const std::ptrdiff_t begin = std::max<std::ptrdiff_t>(0, -run.corner[2]);
+        const std::ptrdiff_t end = std::min(static_cast<std::ptrdiff_t>(columns.taps),
+                                            static_cast<std::ptrdiff_t>(columns.in) - run.corner[2]);
+        if (begin < end) {
+          std::memcpy(bytes + static_cast<std::size_t>(begin) * channels_,
+                      run.image + static_cast<std::size_t>(first + run.corner[2] + begin) * channels_,
+                      static_cast<std::size_t>(end - begin) * channels_);
+        }
+        bytes += line_bytes;
+      }
+      for (std::size_t i = 0; i < run.count; ++i) target[i] = line + i * row_bytes_;
+      target += tile_end - tile;
+    });
+  });
+}
+
 void Indirection::gather(const RowBlock& block, const TapRange& taps, std::size_t tap_bytes, std::size_t pitch,
                          std::uint8_t* bytes) const {
   const bool lines = adjacent_ && tap_bytes == channels_ && taps.count == phase_.taps();

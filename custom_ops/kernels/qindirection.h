@@ -53,11 +53,15 @@ struct TapRange {
 
 class Indirection {
  public:
-  // `padding`: one pixel of the input's zero.
+  // `padding`: one pixel of the input's zero, for point_lines() a line of taps.
   Indirection(const Phase& phase, const std::uint8_t* x, std::size_t channels, const std::uint8_t* padding);
 
   // Tile after tile: pointers[tap][row].
   void point(const RowBlock& block, const TapRange& taps, const std::uint8_t** pointers) const;
+
+  // As point(), of all taps, where the taps of a line are one: pointers[line][row] to `kernel width · channels` bytes.
+  // Lines that are partly padding are copied to `bytes`, which has room for all of the block's.
+  void point_lines(const RowBlock& block, const std::uint8_t** pointers, std::uint8_t* bytes) const;
 
   // The same bytes, copied: those of a row's taps are `tap_bytes` apart, rows `pitch`.
   void gather(const RowBlock& block, const TapRange& taps, std::size_t tap_bytes, std::size_t pitch,

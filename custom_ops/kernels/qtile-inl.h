@@ -19,17 +19,20 @@ class Tile {
  public:
   static constexpr std::size_t kColumns = Width * kLanes;
 
-  static void run(const TileWork& first) {
-    TileWork work = first;
-    for (std::size_t i = 0; i < first.tiles; ++i) {
-      if (work.end == TileEnd::kResults && work.results.residual != nullptr) fetch_residual(work);
+  static void run(const TileWork& work) {
+    const std::uint8_t* const* rows = work.rows;
+    const std::size_t* pixels = work.place.pixels;
+    for (std::size_t i = 0; i < work.tiles; ++i) {
+      // Read what the tile needs where it needs it: kept over the loop, it would take the registers and be spilled.
+      __asm__ volatile("" ::: "memory");
+      if (work.end == TileEnd::kResults && work.results.residual != nullptr) fetch_residual(work, pixels);
       Tile tile;
       tile.load(work);
       // Each of the first tiles fetches a share of the weights of the tiles that come after all of these.
-      tile.accumulate(work, first.next_weights != 0 && i < Width ? first.next_weights + i * kVectorBytes : 0);
-      tile.store(work);
-      work.rows += work.taps * Rows;
-      work.place.pixels += Rows;
+      tile.accumulate(work, rows, i < Width && work.next_weights != 0 ? work.next_weights + i * kVectorBytes : 0);
+      tile.store(work, pixels);
+      rows += work.taps * Rows;
+      pixels += Rows;
     }
   }
 
@@ -41,8 +44,15 @@ class Tile {
   using Sums = typename Isa::Sums;
 
   __attribute__((always_inline)) void load(const TileWork& work) {
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < Width; ++v) {
+      sums_[0][v] = Isa::load_sums(work.start + v * kLanes);
 #pragma GCC unroll 12
-    for (std::size_t r = 0; r < Rows; ++r) {
+      for (std::size_t r = 1; r < Rows; ++r) sums_[r][v] = sums_[0][v];
+    }
+    if (work.start_stride == 0) return;
+#pragma GCC unroll 12
+    for (std::size_t r = 1; r < Rows; ++r) {
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < Width; ++v) {
         sums_[r][v] = Isa::load_sums(work.start + r * work.start_stride + v * kLanes);
@@ -50,33 +60,34 @@ class Tile {
     }
   }
 
-  static void fetch_residual(const TileWork& work) {
+  static void fetch_residual(const TileWork& work, const std::size_t* pixels) {
     const float* residual = work.results.residual + work.place.first_channel;
 #pragma GCC unroll 12
     for (std::size_t r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < Width; ++v) {
-        __builtin_prefetch(residual + work.place.pixels[r] * work.results.channels + v * kLanes, 1);
+        __builtin_prefetch(residual + pixels[r] * work.results.channels + v * kLanes, 1);
       }
     }
   }
 
-  __attribute__((always_inline)) void store(const TileWork& work) const {
+  __attribute__((always_inline)) void store(const TileWork& work, const std::size_t* pixels) const {
     switch (work.end) {
       case TileEnd::kSums: return store_sums(work);
       case TileEnd::kFloats: return store_floats(work);
-      case TileEnd::kCodes: return store_codes(work);
-      case TileEnd::kResults: return store_results(work);
+      case TileEnd::kCodes: return store_codes(work, pixels);
+      case TileEnd::kResults: return store_results(work, pixels);
     }
   }
 
-  __attribute__((always_inline)) void accumulate(const TileWork& work, std::size_t ahead) {
+  __attribute__((always_inline)) void accumulate(const TileWork& work, const std::uint8_t* const* rows,
+                                                 std::size_t ahead) {
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(work.depth);
     for (std::size_t tap = 0; tap < work.taps; ++tap) {
       // Counting up to zero needs no register for the end: twelve rows leave none.
       const std::uint8_t* row[Rows];
 #pragma GCC unroll 12
-      for (std::size_t r = 0; r < Rows; ++r) row[r] = work.rows[tap * Rows + r] + (work.channel_offset + work.depth);
+      for (std::size_t r = 0; r < Rows; ++r) row[r] = rows[tap * Rows + r] + (work.channel_offset + work.depth);
       const std::int8_t* weights = work.weights + work.tap_weights[tap] * (Width * kVectorBytes);
       for (std::ptrdiff_t k = -depth; k != 0; k += kDepthStep) {
         if constexpr (Rows <= kMostRowsAhead) __builtin_prefetch(weights + ahead, 0, kSecondLevel);
@@ -119,15 +130,15 @@ class Tile {
     }
   }
 
-  __attribute__((always_inline)) void store_codes(const TileWork& work) const {
-    if (work.codes.saturates) return store_codes(work, [](Floats a) { return a; });
+  __attribute__((always_inline)) void store_codes(const TileWork& work, const std::size_t* pixels) const {
+    if (work.codes.saturates) return store_codes(work, pixels, [](Floats a) { return a; });
     const Floats low = Floats::broadcast(work.codes.low);
     const Floats high = Floats::broadcast(work.codes.high);
-    store_codes(work, [=](Floats a) { return min(high, max(low, a)); });
+    store_codes(work, pixels, [=](Floats a) { return min(high, max(low, a)); });
   }
 
   template <class F>
-  __attribute__((always_inline)) void store_codes(const TileWork& work, F clip) const {
+  __attribute__((always_inline)) void store_codes(const TileWork& work, const std::size_t* pixels, F clip) const {
     const CodesEnd end = work.codes;  // copies: for all the compiler knows, storing bytes could change the originals
     const TilePlace place = work.place;
     const Floats scale = Floats::broadcast(end.scale);
@@ -142,13 +153,13 @@ class Tile {
       for (std::size_t v = 0; v < Width; ++v) {
         codes[v] = Isa::round(clip(Isa::to_floats(sums_[r][v]) * deq[v] * scale));
       }
-      std::uint8_t* y = end.y + place.pixels[r] * end.channels + place.first_channel;
+      std::uint8_t* y = end.y + pixels[r] * end.channels + place.first_channel;
       Isa::template store_codes<Width>(codes, shift, y, place.channels);
     }
   }
 
   // The offset is added after the bounds, which are integers, and after rounding: the same, without a second rounding.
-  __attribute__((always_inline)) void store_results(const TileWork& work) const {
+  __attribute__((always_inline)) void store_results(const TileWork& work, const std::size_t* pixels) const {
     const ResultsEnd end = work.results;
     const TilePlace place = work.place;
     const auto offset = static_cast<float>(end.quantizer.offset);
@@ -160,7 +171,7 @@ class Tile {
     const std::size_t last = place.channels - (Width - 1) * kLanes;  // channels of the last vector
 #pragma GCC unroll 12
     for (std::size_t r = 0; r < Rows; ++r) {
-      const std::size_t first = place.pixels[r] * end.channels + place.first_channel;
+      const std::size_t first = pixels[r] * end.channels + place.first_channel;
       Floats results[Width];
       Sums codes[Width];
 #pragma GCC unroll 4
