@@ -223,7 +223,7 @@ void ConvTask::prepare(const RowBlock& block, std::size_t first_tap) {
     run_.indirection.point_lines(block, pointers_, gathered_);
   } else if (packed_.gathered) {
     gather(block, taps);
-  } else {
+  } else if (!run_.indirection.pointwise()) {
     run_.indirection.point(block, taps, pointers_);
   }
 }
@@ -284,7 +284,9 @@ void ConvTask::run_tiles(const RowBlock& block, const Panel& panel, TileWork& wo
   const TileEnd last = layer_.codes ? TileEnd::kCodes : layer_.results ? TileEnd::kResults : TileEnd::kFloats;
   if (run_.taps == run_.pass_taps) {
     const std::size_t pointed_taps = packed_.gathered && !layer_.shape.transposed ? 1 : run_.taps;
-    work.rows = pointers_ + row * pointed_taps;
+    work.rows = run_.indirection.pointwise() && !packed_.gathered ? nullptr : pointers_ + row * pointed_taps;
+    work.first_row = run_.indirection.pixel(block.first_row + row);
+    work.row_bytes = run_.indirection.pixel_bytes();
     work.end = last;
     return run_pass(panel, work, 0);
   }

@@ -212,10 +212,6 @@ void Indirection::for_each_tap(const Run& run, F f) const {
 }
 
 void Indirection::point(const RowBlock& block, const TapRange& taps, const std::uint8_t** pointers) const {
-  if (pointwise_) {
-    for (std::size_t row = 0; row < block.rows; ++row) pointers[row] = x_ + (block.first_row + row) * channels_;
-    return;
-  }
   for_each_run(block, [&](const Run& run, std::size_t tile_end) {
     const std::size_t tile = (tile_end - 1) / block.tile_rows * block.tile_rows;
     const std::uint8_t** first = pointers + tile * taps.count + (run.row - tile);

@@ -56,6 +56,11 @@ class Indirection {
   // `padding`: one pixel of the input's zero, for point_lines() a line of taps.
   Indirection(const Phase& phase, const std::uint8_t* x, std::size_t channels, const std::uint8_t* padding);
 
+  // Where every output pixel reads the input pixel of its own number: that of a row, and the bytes to the next row's.
+  bool pointwise() const { return pointwise_; }
+  const std::uint8_t* pixel(std::size_t row) const { return x_ + row * channels_; }
+  std::size_t pixel_bytes() const { return channels_; }
+
   // Tile after tile: pointers[tap][row].
   void point(const RowBlock& block, const TapRange& taps, const std::uint8_t** pointers) const;
 

@@ -54,7 +54,9 @@ struct ResultsEnd {
 // Width·16 channels.
 struct TileWork {
   std::size_t tiles;                // more than one only with an end on registers
-  const std::uint8_t* const* rows;  // [tiles][taps][rows]
+  const std::uint8_t* const* rows;  // [tiles][taps][rows]; null: the row after `first_row` lies `row_bytes` behind it …
+  const std::uint8_t* first_row;
+  std::size_t row_bytes;
   std::size_t channel_offset;       // added to every row pointer
   std::size_t taps;
   const std::size_t* tap_weights;   // where each tap's weights begin, in depth steps

@@ -21,6 +21,7 @@ class Tile {
 
   static void run(const TileWork& work) {
     const std::uint8_t* const* rows = work.rows;
+    const std::uint8_t* first_row = work.first_row;
     const std::size_t* pixels = work.place.pixels;
     for (std::size_t i = 0; i < work.tiles; ++i) {
       // Read what the tile needs where it needs it: kept over the loop, it would take the registers and be spilled.
@@ -29,9 +30,10 @@ class Tile {
       Tile tile;
       tile.load(work);
       // Each of the first tiles fetches a share of the weights of the tiles that come after all of these.
-      tile.accumulate(work, rows, i < Width && work.next_weights != 0 ? work.next_weights + i * kVectorBytes : 0);
+      tile.accumulate(work, rows, first_row, i < Width && work.next_weights != 0 ? work.next_weights + i * kVectorBytes : 0);
       tile.store(work, pixels);
-      rows += work.taps * Rows;
+      if (rows != nullptr) rows += work.taps * Rows;
+      first_row += work.row_bytes * Rows;
       pixels += Rows;
     }
   }
@@ -81,13 +83,19 @@ class Tile {
   }
 
   __attribute__((always_inline)) void accumulate(const TileWork& work, const std::uint8_t* const* rows,
-                                                 std::size_t ahead) {
+                                                 const std::uint8_t* first_row, std::size_t ahead) {
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(work.depth);
     for (std::size_t tap = 0; tap < work.taps; ++tap) {
       // Counting up to zero needs no register for the end: twelve rows leave none.
       const std::uint8_t* row[Rows];
+      const std::size_t end = work.channel_offset + work.depth;
+      if (rows == nullptr) {
 #pragma GCC unroll 12
-      for (std::size_t r = 0; r < Rows; ++r) row[r] = rows[tap * Rows + r] + (work.channel_offset + work.depth);
+        for (std::size_t r = 0; r < Rows; ++r) row[r] = first_row + r * work.row_bytes + end;
+      } else {
+#pragma GCC unroll 12
+        for (std::size_t r = 0; r < Rows; ++r) row[r] = rows[tap * Rows + r] + end;
+      }
       const std::int8_t* weights = work.weights + work.tap_weights[tap] * (Width * kVectorBytes);
       for (std::ptrdiff_t k = -depth; k != 0; k += kDepthStep) {
         if constexpr (Rows <= kMostRowsAhead) __builtin_prefetch(weights + ahead, 0, kSecondLevel);
