@@ -180,6 +180,7 @@ class ConvTask {
   void prepare(const RowBlock& block, std::size_t first_tap);
   void gather(const RowBlock& block, const TapRange& taps);
   void run_panel(const RowBlock& block, const Panel& panel);
+  void fetch_next(const RowBlock& block, const Panel& panel, TileWork& work) const;
   void run_tiles(const RowBlock& block, const Panel& panel, TileWork& work);
   void run_pass(const Panel& panel, TileWork& work, std::size_t first_tap);
   const std::int32_t* start_of(const Panel& panel);
@@ -262,7 +263,7 @@ void ConvTask::run_panel(const RowBlock& block, const Panel& panel) {
     work.results.y = run_.outputs.y;
     work.results.channels = run_.outputs.channels;
   }
-  if (&panel != &packed_.panels.back()) work.next_weights = (&panel)[1].weights - panel.weights;
+  fetch_next(block, panel, work);
   const std::int32_t* start = start_of(panel);
   const bool on_registers = layer_.codes || layer_.results;
   const std::size_t whole_tiles = block.rows / block.tile_rows;
@@ -277,6 +278,17 @@ void ConvTask::run_panel(const RowBlock& block, const Panel& panel) {
       layer_.kernels.finish_tile(run_.program, run_.outputs, work.place, floats_, panel.width * kLanes);
     }
   }
+}
+
+// The next panel's weights are fetched evenly over the tiles of this one: they come from far away as slowly as that.
+void ConvTask::fetch_next(const RowBlock& block, const Panel& panel, TileWork& work) const {
+  if (&panel == &packed_.panels.back()) return;
+  const Panel& next = (&panel)[1];
+  const std::size_t tiles = divide_up(block.rows, block.tile_rows);
+  const std::size_t bytes = next.weights - panel.weights;  // about those of the next one
+  work.next_weights = packed_.data.data() + next.weights;
+  work.next_share = bytes / tiles;
+  work.next_step = divide_up(panel.width * kVectorBytes, tiles);
 }
 
 void ConvTask::run_tiles(const RowBlock& block, const Panel& panel, TileWork& work) {

@@ -63,7 +63,10 @@ struct TileWork {
   std::size_t depth;                // bytes of a tap, rounded down to depth steps
   std::size_t tail;                 // where the tap's last four bytes are if `depth` leaves some over, else 0
   const std::int8_t* weights;       // [depth step][Width][16][4]
-  std::size_t next_weights;         // how far beyond `weights` those lie that are wanted next; 0: nowhere
+  // The weights that are wanted after all tiles: each tile fetches a share into the second-level cache. Of null nothing.
+  const std::int8_t* next_weights;
+  std::size_t next_share;           // bytes of a tile
+  std::size_t next_step;            // bytes of a depth step
   const std::int32_t* start;        // [rows][Width·16] with start_stride between rows, 0: one row for all
   std::size_t start_stride;
   const float* deq;                 // [Width·16]

@@ -29,8 +29,8 @@ class Tile {
       if (work.end == TileEnd::kResults && work.results.residual != nullptr) fetch_residual(work, pixels);
       Tile tile;
       tile.load(work);
-      // Each of the first tiles fetches a share of the weights of the tiles that come after all of these.
-      tile.accumulate(work, rows, first_row, i < Width && work.next_weights != 0 ? work.next_weights + i * kVectorBytes : 0);
+      const std::int8_t* next = work.next_weights == nullptr ? work.weights : work.next_weights + i * work.next_share;
+      tile.accumulate(work, rows, first_row, next);
       tile.store(work, pixels);
       if (rows != nullptr) rows += work.taps * Rows;
       first_row += work.row_bytes * Rows;
@@ -83,7 +83,7 @@ class Tile {
   }
 
   __attribute__((always_inline)) void accumulate(const TileWork& work, const std::uint8_t* const* rows,
-                                                 const std::uint8_t* first_row, std::size_t ahead) {
+                                                 const std::uint8_t* first_row, const std::int8_t* next) {
     const std::ptrdiff_t depth = static_cast<std::ptrdiff_t>(work.depth);
     for (std::size_t tap = 0; tap < work.taps; ++tap) {
       // Counting up to zero needs no register for the end: twelve rows leave none.
@@ -98,7 +98,10 @@ class Tile {
       }
       const std::int8_t* weights = work.weights + work.tap_weights[tap] * (Width * kVectorBytes);
       for (std::ptrdiff_t k = -depth; k != 0; k += kDepthStep) {
-        if constexpr (Rows <= kMostRowsAhead) __builtin_prefetch(weights + ahead, 0, kSecondLevel);
+        if constexpr (Rows <= kMostRowsAhead) {
+          __builtin_prefetch(next, 0, kSecondLevel);
+          next += work.next_step;
+        }
         add_products(row, k, weights);
         weights += Width * kVectorBytes;
       }
