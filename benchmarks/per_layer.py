@@ -55,9 +55,9 @@ def compare(
         batch: Samples a run.
     """
     mine, other = _least(ours), _least(base)
-    others = {node["name"]: node for node in other if node["layer"]}
-    layers = [_layer(node, others.pop(node["name"], None), gmacs_peak) for node in mine if node["layer"]]
-    layers += [_layer(None, node, gmacs_peak) for node in others.values()]
+    others = {node["layers"][0]: node for node in other if node["layers"]}
+    layers = [_layer(node, _taken(others, node["layers"]), gmacs_peak) for node in mine if node["layers"]]
+    layers += [_layer(None, [node], gmacs_peak) for node in others.values()]
     return {
         "batch": batch,
         "peak_gmacs": gmacs_peak,
@@ -75,16 +75,26 @@ def _least(profiles: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, An
     ]
 
 
-def _layer(ours: Mapping[str, Any] | None, base: Mapping[str, Any] | None, gmacs_peak: float | None) -> dict[str, Any]:
-    node = ours or base or {}
+def _taken(nodes: dict[str, Mapping[str, Any]], layers: Sequence[str]) -> list[Mapping[str, Any]]:
+    """ONNX Runtime's nodes for these layers, out of those not taken yet; none unless all are there."""
+    if not all(name in nodes for name in layers):
+        return []
+    return [nodes.pop(name) for name in layers]
+
+
+def _layer(
+    ours: Mapping[str, Any] | None, base: Sequence[Mapping[str, Any]], gmacs_peak: float | None
+) -> dict[str, Any]:
+    node = ours or base[0]
     # A time below the profiler's microsecond is that microsecond.
     us = None if ours is None else max(ours["least_us"], 1)
-    ort_us = None if base is None else max(base["least_us"], 1)
+    ort_us = sum(max(other["least_us"], 1) for other in base) or None
     gmacs = None if us is None else node["macs"] / us / 1e3
     return {
-        "name": node["name"],
+        "name": " + ".join(node["layers"]),
+        "layers": node["layers"],
         "op": node["op"] if ours is not None else None,
-        "ort_op": None if base is None else base["op"],
+        "ort_op": " + ".join(dict.fromkeys(other["op"] for other in base)) or None,
         "output": node["output"],
         "macs": node["macs"],
         "us": us,
@@ -99,7 +109,7 @@ def _others(nodes: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     """What is no layer: number and time (µs) by operator type, the most expensive first."""
     counts, times = Counter[str](), Counter[str]()
     for node in nodes:
-        if not node["layer"]:
+        if not node["layers"]:
             counts[node["op"]] += 1
             times[node["op"]] += node["least_us"]
     return {op: [counts[op], spent] for op, spent in times.most_common()}

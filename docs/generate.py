@@ -200,6 +200,23 @@ def _method_parameters() -> str:
     return "\n".join(parts)
 
 
+def _triton_releases() -> str:
+    from itertools import groupby
+
+    from ort_quant_plugin.triton.releases import RELEASES
+
+    rows = []
+    for (version, _), found in groupby(RELEASES.values(), lambda r: (r.onnxruntime, r.ubuntu)):
+        group = list(found)
+        first, last = group[0], group[-1]
+        names = first.name if first is last else f"{first.name} to {last.name}"
+        system = f"Ubuntu {first.ubuntu}, glibc {first.glibc}, Python {first.python}"
+        model = f"{first.opset}, {first.ir_version}"
+        rows.append((names, version, str(first.api), model, "yes" if first.supported else "no", system))
+    head = ("Triton", "ONNX Runtime", "API version", "newest opset, IR version", "loads our library", "image")
+    return table(head, rows)
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "config-global-keys": _global_keys,
     "config-layer-keys": _layer_keys,
@@ -216,6 +233,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "methods": _methods,
     "grid-parameters": _grid_parameters,
     "method-parameters": _method_parameters,
+    "triton-releases": _triton_releases,
 }
 
 

@@ -29,7 +29,7 @@ AMCT's spelling of options works too: `--save_path` is `--save-path`.
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | finding: `compare` went over a threshold |
+| 1 | finding: `compare` went over a threshold, `triton validate` found an error, `triton bench` a wrong answer |
 | 2 | bad input or usage |
 | 3 | internal error |
 | 130 | interrupted |
@@ -46,7 +46,7 @@ def generate() -> str:
     for verb in VERBS:
         command = cli.get_command(context, verb)
         assert command is not None
-        sections += _command(f"ort-quant {verb}", command)
+        sections += _command(f"ort-quant {verb}", command, context)
     return "\n".join(sections).rstrip() + "\n"
 
 
@@ -56,18 +56,27 @@ def _inspect_options(context: click.Context) -> list[click.Parameter]:
     return command.params
 
 
-def _command(name: str, command: click.Command) -> list[str]:
+def _command(name: str, command: click.Command, context: click.Context, *, level: int = 2) -> list[str]:
     arguments = " ".join(
         p.metavar or p.name.upper() for p in command.params if isinstance(p, click.Argument) and p.name
     )
     group = " [COMMAND]" if isinstance(command, click.Group) else ""
-    lines = [f"## {name}\n", f"    {name} [OPTIONS]{group} {arguments}".rstrip() + "\n", *_help(command)]
+    lines = [f"{'#' * level} {name}\n", f"    {name} [OPTIONS]{group} {arguments}".rstrip() + "\n", *_help(command)]
     options = _options(command.params, shared=False)
     lines += [options] if options else []
     if isinstance(command, click.Group):
-        for sub in command.commands.values():
-            lines += [f"* `{name} {sub.name}`: {(sub.help or '').splitlines()[0]}"]
-        lines.append("")
+        lines += _subcommands(name, command, click.Context(command, parent=context, info_name=command.name))
+    return lines
+
+
+def _subcommands(name: str, group: click.Group, context: click.Context) -> list[str]:
+    found = [group.get_command(context, sub) for sub in group.list_commands(context)]
+    commands = [sub for sub in found if sub is not None]
+    lines = [f"* `{name} {sub.name}`: {cleandoc(sub.help or '').splitlines()[0]}" for sub in commands]
+    lines.append("")
+    for sub in commands:
+        if _options(sub.params, shared=False):
+            lines += _command(f"{name} {sub.name}", sub, context, level=3)
     return lines
 
 

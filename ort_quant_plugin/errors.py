@@ -23,6 +23,7 @@ __all__ = [
     "PluginError",
     "RecordError",
     "RuntimeMissingError",
+    "TritonError",
     "UnsupportedError",
 ]
 
@@ -92,3 +93,7 @@ class OutputError(OrtQuantError, OSError):
 
 class PluginError(OrtQuantError, RuntimeError):
     """A plugin is broken, clashes with another one, or registers something invalid."""
+
+
+class TritonError(OrtQuantError, RuntimeError):
+    """A Triton model repository, server or client is in a state that cannot be worked with."""

@@ -110,17 +110,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 @contextmanager
-def staging_folder(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path, *, mode: int = FOLDER_MODE) -> Iterator[Path]:
     """A temporary folder inside ``folder``, for work whose results are moved to ``folder`` when complete.
 
-    Missing parents are made, and taken away again when the work fails.
+    Missing parents are made (``folder`` with ``mode``, less the umask), and taken away again when the work fails.
 
     Raises:
         OutputError: ``folder`` cannot be made or written.
     """
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
     except OSError as error:
         raise unwritable(folder, error) from error

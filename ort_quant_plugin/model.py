@@ -26,6 +26,7 @@ __all__ = [
     "Names",
     "TensorSpec",
     "all_graphs",
+    "all_tensors",
     "check_domains",
     "const_array",
     "default_opset",
@@ -120,7 +121,7 @@ def _not_onnx(path: Path, why: str) -> ModelError:
 
 
 def _check_external_data(model: ir.Model, path: Path) -> None:
-    for tensor in _tensors(model):
+    for tensor in all_tensors(model):
         if not isinstance(tensor, ir.ExternalTensor):
             continue
         location = Path(tensor.path)
@@ -193,7 +194,7 @@ def write_model(
     prefix = f"{path.stem}_" if external_prefix is None else external_prefix
     try:
         path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        external = force_external or sum(t.nbytes for t in _tensors(model)) > EXTERNAL_THRESHOLD
+        external = force_external or sum(t.nbytes for t in all_tensors(model)) > EXTERNAL_THRESHOLD
         written = _move_tensors_out(model, path.parent, prefix, external_suffix) if external else []
         if not external:
             ir.external_data.load_to_model(model)
@@ -229,7 +230,8 @@ def _move_tensors_out(model: ir.Model, folder: Path, prefix: str, suffix: str) -
     return written
 
 
-def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+def all_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every constant tensor of the model: initializers and tensor attributes, subgraphs too."""
     for graph in all_graphs(model):
         for value in graph.initializers.values():
             if value.const_value is not None:

@@ -164,6 +164,7 @@ def cosine():
 ISAS = ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni_256", "avx512vnni", "neondot"]
 CONSTANT_INPUTS = {
     "QConv": {1, 2, 3, 4},
+    "QConvChain": set(range(1, 13)),
     "QConvTranspose": {1, 2, 3, 4},
     "QGemm": {1, 2, 3, 4},
     "QPool": {1, 2},
@@ -261,3 +262,15 @@ def run_node(node_model):
         return session.run(None, feeds)
 
     return _run
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests as usual, but those of one serving module over no more than one process: they share a server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid.partition("::")[0] if nodeid.startswith("tests/serving/") else nodeid
+
+    return OneServer(config, log)

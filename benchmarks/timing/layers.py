@@ -7,6 +7,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ from timing.loop import timed
 from timing.ort import options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jobs import Job
 
-__all__ = ["run"]
+__all__ = ["Stage", "chain_macs", "chains_of", "run"]
 
 _KERNEL = "_kernel_time"
 # What ONNX Runtime's fusions append to the name of a node.
@@ -37,8 +38,8 @@ def run(job: Job) -> Result:
     * name: the node's in the float model, as far as it is known;
     * op: operator type;
     * least_us, median_us: over the runs after the warm-up;
-    * layer: whether it is one with weights in the float model;
-    * macs: multiplications of 8-bit numbers, batch included; ``None`` where it is no layer;
+    * layers: names of the layers with weights in the float model that it computes, mostly one or none;
+    * macs: multiplications of 8-bit numbers, batch included; ``None`` where it computes none;
     * output: shape.
     """
     import onnxruntime as ort
@@ -54,37 +55,43 @@ def run(job: Job) -> Result:
     name = session.get_inputs()[0].name
     runs = timed(lambda: session.run(None, {name: x}), job.options["seconds"])
     profile = Path(session.end_profiling())
-    nodes = _nodes(json.loads(profile.read_text(encoding="utf-8")), len(runs), _layers(job))
+    events = json.loads(profile.read_text(encoding="utf-8"))
+    nodes = _nodes(events, len(runs), _layers(job), chains_of(Path(job.options["file"])))
     profile.unlink()
     values = {"nodes": nodes, "whole_us": 1e6 * min(runs), "runs": len(runs)}
     return Result(watch.seconds(), watch.libraries_mb, values=values)
 
 
-def _nodes(events: Iterable[Mapping[str, Any]], runs: int, layers: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _nodes(
+    events: Iterable[Mapping[str, Any]], runs: int, layers: Mapping[str, Any], chains: Mapping[str, Sequence[Stage]]
+) -> list[dict[str, Any]]:
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             found[event["args"]["node_index"]].append(event)
-    return [_node(last[-runs:], layers) for last in found.values()]
+    return [_node(last[-runs:], layers, chains) for last in found.values()]
 
 
-def _node(events: list[Mapping[str, Any]], layers: Mapping[str, Any]) -> dict[str, Any]:
+def _node(
+    events: list[Mapping[str, Any]], layers: Mapping[str, Any], chains: Mapping[str, Sequence[Stage]]
+) -> dict[str, Any]:
     arguments = events[0]["args"]
     name = _SUFFIX.sub("", events[0]["name"].removesuffix(_KERNEL))
     spent = [event["dur"] for event in events]
-    output = _shape(arguments["output_type_shape"])
-    layer = layers.get(name)
-    macs = None
-    if layer is not None:
+    output, sizes = _shape(arguments["output_type_shape"]), _shape(arguments["input_type_shape"])
+    found, macs = [], None
+    if name in chains:
+        found, macs = [stage.layer for stage in chains[name]], chain_macs(chains[name], sizes)
+    elif (layer := layers.get(name)) is not None:
         kind, factor = layer
         # A transposed Conv multiplies every input by so many weights; all else sums so many products an output.
-        macs = factor * math.prod(_shape(arguments["input_type_shape"]) if kind == "ConvTranspose" else output)
+        found, macs = [name], factor * math.prod(sizes if kind == "ConvTranspose" else output)
     return {
         "name": name,
         "op": arguments["op_name"],
         "least_us": min(spent),
         "median_us": statistics.median(spent),
-        "layer": layer is not None,
+        "layers": found,
         "macs": macs,
         "output": output,
     }
@@ -92,6 +99,60 @@ def _node(events: list[Mapping[str, Any]], layers: Mapping[str, Any]) -> dict[st
 
 def _shape(types: list[dict[str, list[int]]]) -> list[int]:
     return next(iter(types[0].values())) if types else []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A convolution of a QConvChain node: its layer in the float model, weights and window."""
+
+    layer: str
+    weights: Sequence[int]
+    window: Mapping[str, Any]
+
+
+def chains_of(path: Path) -> dict[str, list[Stage]]:
+    """The stages of the QConvChain nodes of a model, by node name."""
+    import onnx_ir as ir
+
+    found = {}
+    for node in ir.load(path).graph:
+        if node.op_type == "QConvChain":
+            # The chain, which has the name of its last layer, tells the others from there to the front.
+            names = json.loads(node.metadata_props["ort_quant.original_names"])[::-1]
+            found[_SUFFIX.sub("", node.name or "")] = [
+                Stage(
+                    _SUFFIX.sub("", name),
+                    [int(size) for size in node.inputs[1 + 4 * number].shape],
+                    {
+                        attribute.removeprefix(f"stage{number}_"): entry.value
+                        for attribute, entry in node.attributes.items()
+                        if attribute.startswith(f"stage{number}_")
+                    },
+                )
+                for number, name in enumerate(names)
+            ]
+    return found
+
+
+def chain_macs(stages: Sequence[Stage], x: Sequence[int]) -> int:
+    """Multiplications of a chain on maps [N, H, W, C]: only the last layer's output is seen from outside."""
+    batch, *sizes, _ = x
+    total = 0
+    for stage in stages:
+        sizes = [_positions(stage, axis, size) for axis, size in enumerate(sizes)]
+        total += batch * math.prod(sizes) * math.prod(stage.weights)
+    return total
+
+
+def _positions(stage: Stage, axis: int, size: int) -> int:
+    """How often the kernel fits, as ONNX's Conv says."""
+    window, padding = stage.window, stage.window.get("auto_pad", "NOTSET")
+    stride = window.get("strides", [1, 1])[axis]
+    if padding.startswith("SAME"):
+        return -(-size // stride)
+    pads = window.get("pads", [0] * 4) if padding == "NOTSET" else [0] * 4
+    reach = (stage.weights[2 + axis] - 1) * window.get("dilations", [1, 1])[axis] + 1
+    return (size + pads[axis] + pads[2 + axis] - reach) // stride + 1
 
 
 def _layers(job: Job) -> dict[str, tuple[str, int]]:

@@ -46,6 +46,7 @@ VERBS = {
     "inspect": "List the layers of a model: quantized or why not, scales, granularity.",
     "compare": "Compare quantized models with the float model on data.",
     "ops": "Show and check the custom-op library.",
+    "triton": "Write, check, serve and measure Triton model repositories.",
     "plugins": "List installed plugins and what they add.",
     "demo": "Quantize the shipped digits network and judge the result.",
 }

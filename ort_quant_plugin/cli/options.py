@@ -21,6 +21,7 @@ __all__ = [
     "data_options",
     "export_options",
     "force_option",
+    "image_options",
     "json_option",
     "methods_option",
     "model_argument",
@@ -205,9 +206,8 @@ def data_options(function: Function) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         names = ("data", "batch_size", "split", "input_shape", "data_types")
-        images = ("mean", "std", "resize", "crop", "layout", "channels")
         given = {name: kwargs.pop(name) for name in names}
-        preprocess = {name: value for name in images if (value := kwargs.pop(name)) is not None}
+        preprocess = {name: value for name in _IMAGE_NAMES if (value := kwargs.pop(name)) is not None}
         source = DataSource(**given, preprocess=preprocess) if given["data"] is not None else None
         return function(*args, source=source, **kwargs)
 
@@ -222,6 +222,17 @@ def data_options(function: Function) -> Callable[..., Any]:
         ),
         click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Samples per batch."),
         click.option("--split", metavar="NAME", help="Rows of a .csv list whose split column has this value."),
+        *_image_options(),
+        click.option("--input-shape", metavar="SHAPES", help="Raw folders: 'name1:n,c,h,w;name2:…'."),
+        click.option("--data-types", metavar="TYPES", help="Raw folders: 'float32;int64', one per input."),
+    )(wrapper)
+
+
+_IMAGE_NAMES = ("mean", "std", "resize", "crop", "layout", "channels")
+
+
+def _image_options() -> tuple[Callable[[Any], Any], ...]:
+    return (
         click.option(
             "--mean", type=_Numbers(), help="Images: subtracted from pixels 0..255, one number or one per channel."
         ),
@@ -230,9 +241,18 @@ def data_options(function: Function) -> Callable[..., Any]:
         click.option("--crop", type=_Size(), help="Images: centre crop, one number or height,width."),
         click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Images: axis order.  [default: NCHW]"),
         click.option("--channels", type=click.Choice(["RGB", "BGR", "GRAY"]), help="Images: colours.  [default: RGB]"),
-        click.option("--input-shape", metavar="SHAPES", help="Raw folders: 'name1:n,c,h,w;name2:…'."),
-        click.option("--data-types", metavar="TYPES", help="Raw folders: 'float32;int64', one per input."),
-    )(wrapper)
+    )
+
+
+def image_options(function: Function) -> Callable[..., Any]:
+    """How an image becomes a model's input; the function receives ``preprocess``, what of it is given."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in _IMAGE_NAMES}
+        return function(*args, preprocess={k: v for k, v in given.items() if v is not None}, **kwargs)
+
+    return _stack(*_image_options())(wrapper)
 
 
 class DataSource:

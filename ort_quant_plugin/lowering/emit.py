@@ -16,7 +16,7 @@ from ort_quant_plugin.passes.rewrite import attribute, constant
 
 if TYPE_CHECKING:
     from ort_quant_plugin.lowering.ascend import Code
-    from ort_quant_plugin.lowering.demand import Demands
+    from ort_quant_plugin.lowering.demand import Demands, Unit
     from ort_quant_plugin.lowering.moves import Move, Perm
     from ort_quant_plugin.lowering.shapes import Shapes
 
@@ -26,9 +26,14 @@ _MAX_POOL = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "stri
 
 
 class Emitter:
-    """Places the nodes of the lowered graph into the deploy graph, then removes what they replace."""
+    """Places the nodes of the lowered graph into the deploy graph, then removes what they replace.
+
+    Attributes:
+        written: The operators of the units whose results are read, and their units.
+    """
 
     def __init__(self, model: ir.Model, demands: Demands, shapes: Shapes) -> None:
+        self.written: list[tuple[Unit, ir.Node]] = []
         self._model = model
         self._graph = model.graph
         self._names = Names(model)
@@ -57,7 +62,7 @@ class Emitter:
         unit = self._demands.unit_of(node)
         if unit is not None:
             if self._demands.of(unit.program.final):
-                self._units.write(unit)
+                self.written.append((unit, self._units.write(unit)))
         elif node in self._demands.inner or is_ascend(node, "AscendQuant"):
             return
         elif is_ascend(node, "AscendAntiQuant"):

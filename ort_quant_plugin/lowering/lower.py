@@ -15,6 +15,7 @@ from ort_quant_plugin.lowering.ascend import (
     quantizer_of,
     read_layer,
 )
+from ort_quant_plugin.lowering.chain import CHAIN, join_chains
 from ort_quant_plugin.lowering.demand import Demands, Unit
 from ort_quant_plugin.lowering.emit import Emitter
 from ort_quant_plugin.lowering.epilogue import absorb
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["lower"]
 
 
-def lower(model: ir.Model, *, modes: Mapping[str, str] | None = None) -> LoweringReport:
+def lower(model: ir.Model, *, modes: Mapping[str, str] | None = None, chains: bool = True) -> LoweringReport:
     """Rewrite a deploy model in place into int8 regions of the operators of domain ``ort_quant``.
 
     The result computes the same bits as the fake_quant model of the same quantization (as long as no accumulator
@@ -44,6 +45,7 @@ def lower(model: ir.Model, *, modes: Mapping[str, str] | None = None) -> Lowerin
     Args:
         model: A deploy model: default-domain AscendQuant, AscendDequant, AscendAntiQuant around int8 layers.
         modes: ``fakequant_precision_mode`` by layer for layers that must simulate another arithmetic.
+        chains: Join depthwise convolutions with their neighbours, which changes no bit.
 
     Returns:
         What was done with every quantized layer, and why where it stays float.
@@ -59,13 +61,17 @@ def lower(model: ir.Model, *, modes: Mapping[str, str] | None = None) -> Lowerin
     layers = _read(model, shapes, forced, report)
     units = _units(model.graph, [layer for layer in layers if layer.reason is None], shapes)
     demands = Demands(model.graph, units, shapes)
-    Emitter(model, demands, shapes).run()
+    emitter = Emitter(model, demands, shapes)
+    emitter.run()
     model.opset_imports[DOMAIN] = 1
+    chained = join_chains(model.graph) if chains else {}
+    chain_of = {id(unit.layer): chained[node].name for unit, node in emitter.written if node in chained}
     fused = {id(unit.layer): tuple(node.op_type for node in unit.program.nodes) for unit in units}
     for layer in layers:
         operator = layer.kind if layer.reason is None else layer.node.op_type
-        steps = fused.get(id(layer), ())
-        report.layers.append(LoweredLayer(layer.name, layer.node.op_type, operator, steps, layer.reason))
+        steps, chain = fused.get(id(layer), ()), chain_of.get(id(layer))
+        operator = operator if chain is None else CHAIN
+        report.layers.append(LoweredLayer(layer.name, layer.node.op_type, operator, steps, layer.reason, chain))
     report.operators = dict(sorted(Counter(node.op_type for node in model.graph).items()))
     return report
 

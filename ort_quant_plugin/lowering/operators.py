@@ -30,7 +30,7 @@ class UnitWriter:
         self._demands = demands
         self._shapes = shapes
 
-    def write(self, unit: Unit) -> None:
+    def write(self, unit: Unit) -> ir.Node:
         """Place the operator of a unit and store its outputs."""
         layer, forms = unit.layer, self._forms
         attributes: dict[str, object] = {}
@@ -42,7 +42,7 @@ class UnitWriter:
         if unit.program.steps:
             attributes["epilogue"] = unit.program.text()
         outputs = self._outputs(unit, attributes)
-        forms.node(layer.kind, layer.name, inputs, outputs, attributes)
+        return forms.node(layer.kind, layer.name, inputs, outputs, attributes)
 
     def _layer_inputs(self, unit: Unit, attributes: dict[str, object]) -> list[ir.Value | None]:
         layer, forms = unit.layer, self._forms

@@ -22,6 +22,7 @@ OPERATORS = (
     ("ort_quant", "Observe", "calibration: sketch of a tensor, for every method"),
     ("ort_quant", "QuantizeLayout", "int8 inference: float to uint8, channels last"),
     ("ort_quant", "QConv", "int8 inference: convolution with its element-wise steps"),
+    ("ort_quant", "QConvChain", "int8 inference: two or three convolutions, strip by strip"),
     ("ort_quant", "QConvTranspose", "int8 inference: transposed convolution with its element-wise steps"),
     ("ort_quant", "QGemm", "int8 inference: matrix product with its element-wise steps"),
     ("ort_quant", "QPool", "int8 inference: max, average and global average pooling"),

@@ -8,12 +8,12 @@ result, channels last; :func:`run_epilogue` goes on from there, and :func:`quant
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -26,6 +26,7 @@ __all__ = [
     "q_add",
     "q_average_pool",
     "q_conv",
+    "q_conv_chain",
     "q_conv_transpose",
     "q_gemm",
     "q_max_pool",
@@ -142,6 +143,25 @@ def q_conv(
         part = padded[_window(tap, out, strides, dilations)]
         acc += _grouped_product(part, [rows.T for rows in np.split(weights, group)])
     return _dequantize(acc, deq, bias)
+
+
+def q_conv_chain(x: ArrayLike, stages: Sequence[Mapping[str, Any]]) -> Floats:
+    """Convolutions one after the other, before the last one's epilogue.
+
+    Args:
+        x: uint8 [N, H, W, C].
+        stages: The arguments of :func:`q_conv` for each of them, and for all but the last ``y_scale`` and, optionally,
+            ``y_offset``, ``epilogue`` and ``channel_constants``.
+
+    Returns:
+        float32 [N, H', W', M].
+    """
+    *inner, last = ({**stage} for stage in stages)
+    for stage in inner:
+        end = {name: stage.pop(name, None) for name in ("epilogue", "channel_constants", "y_scale", "y_offset")}
+        value = run_epilogue(q_conv(x, **stage), end["epilogue"] or "", end["channel_constants"])
+        x = quantize(value, end["y_scale"], end["y_offset"] or 0)
+    return q_conv(x, **last)
 
 
 def q_conv_transpose(

@@ -165,6 +165,36 @@ def q_conv(rng: random.Random) -> Node:
     return node
 
 
+def q_conv_chain(rng: random.Random) -> Node:
+    """Convolutions one after the other; some maps are too large to be computed at once."""
+    count, large = rng.randint(2, 3), rng.random() < 0.1
+    sizes = [rng.randint(50, 60) if large else rng.randint(5, 9) for _ in range(2)]
+    x = array(rng, np.uint8, (rng.randint(0, 2), *sizes, rng.randint(1, 9)))
+    node, channels = Node("ort_quant", "QConvChain", [x], set(range(1, 13)), {}), x.shape[-1]
+    for stage in range(count):
+        depthwise = rng.random() < 0.5
+        out = channels if depthwise else rng.choice([160] if large and stage == 0 else [1, 5, 8, 20])
+        kernel, strides, pads = rng.choice([[1, 1], [3, 3], [2, 3]]), [rng.randint(1, 2)] * 2, [rng.randint(0, 2)] * 2
+        if any(s + 2 * p < k for s, p, k in zip(sizes, pads, kernel, strict=True)):
+            kernel = [1, 1]
+        w = array(rng, np.int8, (out, 1 if depthwise else channels, *kernel))
+        node.inputs += [w, array(rng, np.float32, (out,)), rng.choice([None, array(rng, np.int32, (out,))]), None]
+        attributes = {"group": channels if depthwise else 1, "x_offset": rng.randint(-128, 127)}
+        attributes |= {"strides": strides, "pads": pads * 2, "dilations": [1, 1]}
+        attributes |= {"y_scale": 0.01, "y_offset": -3, "epilogue": rng.choice(["", "relu 0", "clip 0 0 6.0"])}
+        node.attributes |= {f"stage{stage}_{name}": value for name, value in attributes.items()}
+        channels = out
+        sizes = [(s + 2 * p - k) // stride + 1 for s, p, k, stride in zip(sizes, pads, kernel, strides, strict=True)]
+    last = Node("", "", [], set(), {})
+    ends(rng, last, channels, (x.shape[0], *sizes, channels))
+    last.attributes["float_layout"] = "channels_last"
+    node.inputs[-1] = last.inputs[0]
+    node.inputs += [None] * (13 - len(node.inputs)) + last.inputs[1:]
+    node.attributes |= {f"stage{count - 1}_{name}": value for name, value in last.attributes.items()}
+    node.outputs = last.outputs
+    return node
+
+
 def q_conv_transpose(rng: random.Random) -> Node:
     like = q_conv(rng)
     x, w = like.inputs[:2]
@@ -368,7 +398,7 @@ def change(rng: random.Random, node: Node) -> None:
         node.outputs = [rng.choice(types) for _ in range(rng.randint(1, 4))]
 
 
-MAKERS = [q_conv, q_conv, q_conv_transpose, q_gemm, q_pool, q_add, layout, observe, ascend, calibration]
+MAKERS = [q_conv, q_conv, q_conv_chain, q_conv_transpose, q_gemm, q_pool, q_add, layout, observe, ascend, calibration]
 
 
 def make_case(seed: int, makers: Sequence[Callable[[random.Random], Node]]) -> tuple[Node, random.Random]:

@@ -18,6 +18,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_quant_plugin.demo import demo_model_path
+from ort_quant_plugin.ops.reference_int8 import q_conv, quantize
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LABELS = {
@@ -114,9 +115,19 @@ def test_layers_of_digits(latency):
     (net,) = report["nets"]
     expected = {name: 2 * count for name, count in _macs(onnx.load(demo_model_path())).items()}
     layers = net["layers"]["layers"]
-    assert {layer["name"]: layer["macs"] for layer in layers} == expected
+    chain = ["stem_conv", "depthwise_conv", "pointwise_conv"]
+    assert [name for layer in layers for name in layer["layers"]] == list(expected)
+    assert [layer["macs"] for layer in layers] == [sum(expected[name] for name in layer["layers"]) for layer in layers]
+    assert layers[0]["layers"] == chain
+    assert layers[0]["name"] == " + ".join(chain)
+    assert (layers[0]["op"], layers[0]["ort_op"]) == ("QConvChain", "QLinearConv")
+    assert " + ".join(chain) in done.stdout
     for layer in layers:
-        assert (layer["op"], layer["ort_op"]) in {("QConv", "QLinearConv"), ("QGemm", "QGemm")}
+        assert (layer["op"], layer["ort_op"]) in {
+            ("QConvChain", "QLinearConv"),
+            ("QConv", "QLinearConv"),
+            ("QGemm", "QGemm"),
+        }
         assert layer["ratio"] == pytest.approx(layer["us"] / layer["ort_us"])
         assert layer["share_of_peak"] == pytest.approx(layer["macs"] / layer["us"] / 1e3 / 300)
     assert "QuantizeLinear" in net["layers"]["others"]["ort"]
@@ -126,7 +137,8 @@ def test_layers_that_are_slower_are_named(module):
     per_layer = module("per_layer")
 
     def node(name, us, op="QConv", macs=2_000_000):
-        return {"name": name, "op": op, "least_us": us, "layer": macs is not None, "macs": macs, "output": [1, 8]}
+        layers = [] if macs is None else [name]
+        return {"name": name, "op": op, "least_us": us, "layers": layers, "macs": macs, "output": [1, 8]}
 
     ours = [[node("a", 12), node("b", 30), node("copy", 4, "QuantizeLayout", None)], [node("a", 10), node("b", 31)]]
     ours[1].append(node("copy", 5, "QuantizeLayout", None))
@@ -138,6 +150,48 @@ def test_layers_that_are_slower_are_named(module):
     assert table.remarks[:2] == ["Slower than ONNX Runtime's: b.", "In one of the two models only: only_theirs."]
     assert found["others"]["ours"] == {"QuantizeLayout": [1, 4]}
     assert found["total_us"] == {"ours": 44, "ort": 47}
+
+
+def test_a_chain_is_compared_with_its_layers(module):
+    per_layer = module("per_layer")
+
+    def node(us, *layers, op="QConv", macs=2_000_000):
+        return {"name": layers[-1], "op": op, "least_us": us, "layers": layers, "macs": macs, "output": [1, 8]}
+
+    ours = [[node(30, "a", "b", "c", op="QConvChain", macs=9_000_000), node(10, "d", "e", op="QConvChain")]]
+    base = [[node(10, "a"), node(8, "b"), node(7, "c"), node(4, "d")]]
+    found = per_layer.compare(ours, base, 400.0, batch=1)
+    table = per_layer.table_of("net", found)
+    assert [row[0] for row in table.rows] == ["a + b + c", "d + e", "d"]
+    assert table.rows[0][1:] == ["QConvChain", "1×8", "9.00", "30", "300", "75", "25", "1.20", "slower"]
+    assert found["layers"][1]["ort_us"] is None  # half of it would be no comparison
+    assert table.remarks[:2] == ["Slower than ONNX Runtime's: a + b + c.", "In one of the two models only: d + e, d."]
+    assert found["total_us"] == {"ours": 40, "ort": 29}
+
+
+WINDOWS = [
+    {"strides": [2, 3], "pads": [1, 0, 2, 1]},
+    {"dilations": [2, 3]},
+    {"auto_pad": "SAME_UPPER", "strides": [2, 3]},
+    {"auto_pad": "VALID", "strides": [3, 2]},
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_multiplications_of_a_chain(module, window):
+    """The layers in between are seen by nobody, so their sizes are computed; the oracle knows them."""
+    layers = module("timing.layers")
+    random = np.random.default_rng(1)
+    x = random.integers(0, 256, (2, 11, 14, 3), np.uint8)
+    shapes = [(8, 3, 3, 2), (8, 1, 3, 3), (5, 8, 1, 1)]
+    windows = [window, {"group": 8, "pads": [1, 1, 1, 1]}, {}]
+    expected, value = 0, x
+    for shape, given in zip(shapes, windows, strict=True):
+        value = q_conv(value, random.integers(-9, 9, shape, np.int8), [1.0], **given)
+        expected += value.size * math.prod(shape[1:])
+        value = quantize(value, 0.01)
+    stages = [layers.Stage("l", shape, given) for shape, given in zip(shapes, windows, strict=True)]
+    assert layers.chain_macs(stages, x.shape) == expected
 
 
 @pytest.mark.parametrize(

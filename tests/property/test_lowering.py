@@ -26,6 +26,7 @@ class RandomNet:
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, tuple[int, ...]] = {"x": (2, 4, 6, 8)}
         self.count = 0
+        self.blocks = 0
 
     def name(self, stem: str) -> str:
         self.count += 1
@@ -67,17 +68,31 @@ class RandomNet:
     # ---- what can be added
 
     def conv(self) -> None:
-        x = self.pick()
-        n, c, h, w = self.shapes[x]
         size, depthwise = int(self.rng.choice([1, 3])), bool(self.rng.integers(0, 3) == 0)
-        m = c if depthwise else int(self.rng.choice([4, 8, 5]))
+        self.layer(self.pick(), None if depthwise else int(self.rng.choice([4, 8, 5])), size)
+
+    def layer(self, x: str, m: int | None, size: int) -> str:
+        """A convolution to `m` channels; None: depthwise."""
+        n, c, h, w = self.shapes[x]
+        depthwise, m = m is None, c if m is None else m
         weight = self.rng.integers(-128, 128, (m, 1 if depthwise else c, size, size)).astype(np.int8)
         bias = self.rng.integers(-5000, 5000, m).astype(np.int32)
         q, _ = self.quantize(x)
         attributes = {"pads": [size // 2] * 4, "group": c if depthwise else 1, "kernel_shape": [size, size]}
         shape = (n, m, h, w)
         acc = self.add("Conv", [q, self.constant(weight), self.constant(bias)], shape, **attributes)
-        self.dequantize(acc, shape, m)
+        return self.dequantize(acc, shape, m)
+
+    def block(self) -> None:
+        """Expansion, depthwise convolution and projection; nobody else reads what lies between."""
+        value, inner = self.pick(), []
+        for m, size in ((24, 1), (None, 3), (8, 1)):
+            made = self.layer(value, m, size)
+            value = self.add(str(self.rng.choice(["Relu", "LeakyRelu"])), [made], self.shapes[made])
+            inner += [made, value]
+        for name in inner[:-1]:
+            del self.shapes[name]
+        self.blocks += 1
 
     def unary(self) -> None:
         x = self.pick()
@@ -166,7 +181,7 @@ class RandomNet:
         acc = self.add("Gemm", [q, self.constant(weight), self.constant(bias)], (n, 3))
         self.dequantize(acc, (n, 3), 3)
 
-    MOVES = (conv, conv, conv, conv, unary, unary, clip, arithmetic, arithmetic, concat, split, pool, average)
+    MOVES = (conv, conv, conv, conv, block, unary, unary, clip, arithmetic, arithmetic, concat, split, pool, average)
     MOVES += (transpose, reshape, there_and_back, quantized_sum, gemm, unary, clip, arithmetic)
 
     def grow(self, steps: int) -> None:
@@ -208,12 +223,15 @@ class RandomNet:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_nets(seed, tmp_path, run_model):
     net = RandomNet(seed)
-    net.grow(22)
+    net.grow(11)
+    net.block()
+    net.grow(11)
     deploy = net.model(integers=True)
     layers = Counter(node.op_type for node in deploy.graph)["AscendDequant"]
     report = lower(deploy)
     assert len(report.int8) >= layers
     assert report.stayed_float == {}
+    assert report.operators.get("QConvChain", 0) >= net.blocks
     write_model(net.model(integers=False), tmp_path / "float.onnx")
     write_model(deploy, tmp_path / "lowered.onnx")
     feed = {"x": np.random.default_rng(seed).normal(0, 3, net.shapes["x"]).astype(np.float32)}

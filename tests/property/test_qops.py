@@ -69,22 +69,22 @@ def session_choices(data, instruction_sets):
     return {"threads": data.draw(st.sampled_from([1, 2])), "isa": data.draw(st.sampled_from(instruction_sets))}
 
 
-def check_end(run_node, instruction_sets, data, op, inputs, value, **attributes):
-    """Runs the node with a random end on `inputs`; `value` is what goes into its epilogue."""
+def check_end(run_node, instruction_sets, data, op, inputs, value, *, prefix="", gap=0, **attributes):
+    """Runs the node with a random end on `inputs`; `value` is what goes into its epilogue.
+
+    The names of the end's attributes begin with `prefix`; `gap` inputs are left out in front of the residuals.
+    """
     epilogue, ends = draw_end(data, value.shape)
     want = oracle.run_epilogue(value, epilogue, *ends)
     names = [n for n in ("y", "y_float", "y2") if data.draw(st.booleans())] or ["y"]
     scale, offset = data.draw(SCALES), data.draw(OFFSETS)
+    end = {"epilogue": epilogue, "y_scale": scale, "y_offset": offset, "y2_scale": 1.0, "y2_offset": -1}
     found = run_node(
         op,
-        [*inputs, *ends],
+        [*inputs, ends[0], *[None] * gap, *ends[1:]],
         names,
         **session_choices(data, instruction_sets),
-        epilogue=epilogue,
-        y_scale=scale,
-        y_offset=offset,
-        y2_scale=1.0,
-        y2_offset=-1,
+        **{f"{prefix}{name}": entry for name, entry in end.items()},
         **attributes,
     )
     expected = {
@@ -136,6 +136,48 @@ def test_conv(run_node, instruction_sets, data):
     layer = [x, w, draw_deq(data, len(w)), draw_bias(data, len(w))]
     attributes = {**window, "group": group, "x_offset": data.draw(OFFSETS)}
     check_end(run_node, instruction_sets, data, "QConv", layer, oracle.q_conv(*layer, **attributes), **attributes)
+
+
+def draw_stage(data, shape, outputs):
+    """Arguments of the oracle for a convolution of maps of this shape (1×1 where no other fits)."""
+    *_, height, width, channels = shape
+    window = draw_window(data, 2)
+    pads = window.get("pads", [0] * 4)
+    sizes = [height + pads[0] + pads[2], width + pads[1] + pads[3]]
+    reach = [(k - 1) * d + 1 for k, d in zip(window["kernel"], window.get("dilations", [1, 1]), strict=True)]
+    if not window.get("auto_pad", "").startswith("SAME") and any(r > s for r, s in zip(reach, sizes, strict=True)):
+        window = {"kernel": [1, 1]}
+    out = data.draw(st.sampled_from([channels, channels, *outputs]))
+    group = data.draw(st.sampled_from([1, *(g for g in (2, 3, channels) if channels % g == out % g == 0)]))
+    w = draw_bytes(data, (out, channels // group, *window.pop("kernel")), np.int8)
+    layer = {"w": w, "deq": draw_deq(data, out), "bias": draw_bias(data, out)}
+    return layer, {**window, "group": group, "x_offset": data.draw(OFFSETS)}
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_conv_chain(run_node, instruction_sets, data):
+    """Maps of a few values, and maps that are computed strip by strip."""
+    large = data.draw(st.sampled_from([False, False, True]))
+    sides = st.integers(50, 64) if large else st.integers(1, 12)
+    images, channels = data.draw(st.integers(1, 2 if large else 3)), data.draw(st.sampled_from([1, 3, 8, 16]))
+    x = value = draw_bytes(data, (images, data.draw(sides), data.draw(sides), channels))
+    inputs, attributes, number = [x], {}, data.draw(st.integers(2, 3))
+    for i in range(number):
+        if i:
+            epilogue = data.draw(st.sampled_from(["", "relu 0", "mul 0 c0;add 1 c1", "clip 0 -1.5 6.0"]))
+            inputs.append(np.random.default_rng(i).normal(1, 0.2, (2, value.shape[-1])).astype(F32))
+            value = oracle.run_epilogue(value, epilogue, inputs[-1])
+            most = float(np.abs(value).max())
+            end = {"y_scale": 99 / most if 1e-30 < most < 1e30 else 1.0, "y_offset": data.draw(OFFSETS)}
+            attributes |= {f"stage{i - 1}_{k}": v for k, v in {**end, "epilogue": epilogue}.items()}
+            value = oracle.quantize(value, end["y_scale"], end["y_offset"])
+        layer, rest = draw_stage(data, value.shape, [130, 160] if large and i == 0 else [1, 5, 8, 17, 33])
+        inputs += layer.values()
+        attributes |= {f"stage{i}_{k}": v for k, v in rest.items()}
+        value = oracle.q_conv(value, **layer, **rest)
+    prefix, gap = f"stage{number - 1}_", 4 * (3 - number)
+    check_end(run_node, instruction_sets, data, "QConvChain", inputs, value, prefix=prefix, gap=gap, **attributes)
 
 
 @EXAMPLES

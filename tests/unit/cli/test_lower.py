@@ -31,7 +31,10 @@ def test_json(ort_quant, digits, tmp_path):
     document = ort_quant("lower", digits.outputs["ascend"], "-o", tmp_path / "l.onnx", "--json").document
     assert document["schema"] == "ort-quant/lower/1"
     assert (document["int8"], document["float"]) == (9, 0)
-    assert {layer["operator"] for layer in document["layers"]} == {"QConv", "QGemm", "QPool"}
+    assert {layer["operator"] for layer in document["layers"]} == {"QConv", "QConvChain", "QGemm", "QPool"}
+    chained = [layer["name"] for layer in document["layers"] if layer["chain"] == "pointwise_conv"]
+    assert chained == ["stem_conv", "depthwise_conv", "pointwise_conv"]
+    assert document["operators"]["QConvChain"] == 1
     assert document["operators"]["QConv"] == sum(layer["operator"] == "QConv" for layer in document["layers"])
 
 

@@ -57,11 +57,11 @@ def float_form(model: ir.Model) -> ir.Model:
 def lowered(build, tmp_path, run_model):
     """Lower a deploy graph given as text; with feeds, also demand the bits of its float form, at 1 and 2 threads."""
 
-    def _lowered(text: str, feeds=None, *, level="ORT_DISABLE_ALL", **arrays) -> Lowered:
+    def _lowered(text: str, feeds=None, *, level="ORT_DISABLE_ALL", chains=True, **arrays) -> Lowered:
         deploy = build(text, **arrays)
         reference = float_form(deploy)
         made = deploy.clone()
-        report = lower(made)
+        report = lower(made, chains=chains)
         write_model(made, tmp_path / "lowered.onnx")
         if feeds is None:
             return Lowered(made, report)

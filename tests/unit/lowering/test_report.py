@@ -22,5 +22,11 @@ def test_summary_and_json():
     assert document["layers"][0]["fused"] == ["Relu"]
 
 
+def test_chains_are_counted_as_layers_and_nodes():
+    chained = [LoweredLayer(name, "Conv", "QConvChain", chain=name.upper()[0]) for name in ("aa", "ab", "ba")]
+    report = LoweringReport([LoweredLayer("c", "Conv", "QConv"), *chained], {"QConv": 1, "QConvChain": 2})
+    assert report.summary().startswith("4 of 4 quantized layers run in int8 (1 QConv, 3 in 2 QConvChain), ")
+
+
 def test_nothing_lowered():
     assert LoweringReport().summary() == "0 of 0 quantized layers run in int8, 0 tensors are quantized at borders"
