@@ -12,17 +12,22 @@
 namespace ort_quant {
 namespace {
 
-// The largest |y| that any input can give: where it is small enough, int32 codes cannot overflow.
-double bound_of(const DepthwiseParams& params) {
+struct Bounds {
+  double y = 0;           // the largest |y| that any input can give: if it is small, int32 codes cannot overflow
+  bool from_zero = true;  // see DepthwiseJob
+};
+
+Bounds bounds_of(const DepthwiseParams& params) {
   const std::size_t taps = params.weights.size / params.channels;
-  double bound = 0;
+  Bounds bounds;
   for (std::size_t c = 0; c < params.channels; ++c) {
     double sum = params.bias.empty() ? 0.0 : std::fabs(static_cast<double>(params.bias[c]));
     for (std::size_t tap = 0; tap < taps; ++tap) sum += 255.0 * std::abs(params.weights[c * taps + tap]);
-    const double deq = std::fabs(static_cast<double>(params.deq[params.deq.size == 1 ? 0 : c]));
-    bound = std::max(bound, std::min(sum, 0x1p31) * deq);
+    const auto deq = static_cast<double>(params.deq[params.deq.size == 1 ? 0 : c]);
+    bounds.y = std::max(bounds.y, std::min(sum, 0x1p31) * std::fabs(deq));
+    bounds.from_zero = bounds.from_zero && sum < 0x1p23 && deq >= 0 && deq < 0x1p100;
   }
-  return bound;
+  return bounds;
 }
 
 // Whether saturation to a byte does not do all the clipping.
@@ -65,7 +70,7 @@ struct PackedDepthwise::State {
         window(window_of(params)),
         group(choose_group(window)),
         zero_point(static_cast<std::uint8_t>(params.x_offset + 128)),
-        bound(bound_of(params)) {
+        bounds(bounds_of(params)) {
     if (group.rows == 0) {
       plain = std::make_unique<PlainDepthwise>(params);
     } else {
@@ -79,7 +84,7 @@ struct PackedDepthwise::State {
   DepthwiseWindow window;
   DepthwiseGroup group;
   std::uint8_t zero_point;
-  double bound;
+  Bounds bounds;
   std::unique_ptr<DepthwiseWeights> weights;
   std::unique_ptr<PlainDepthwise> plain;  // where the window is too large for columns
 };
@@ -95,7 +100,8 @@ DepthwiseJob PackedDepthwise::State::job_of(const WindowGeometry& geometry, cons
   job.zero_point = zero_point;
   job.channels = geometry.channels;
   job.output = output;
-  job.clipped = output.pieces.take == nullptr && needs_clip(output.bytes, bound);
+  job.clipped = output.pieces.take == nullptr && needs_clip(output.bytes, bounds.y);
+  job.from_zero = bounds.from_zero && output.bytes.quantizer.offset == -128;
   std::copy(geometry.in, geometry.in + 3, job.in);
   std::copy(geometry.out, geometry.out + 3, job.out);
   std::copy(geometry.pads_begin, geometry.pads_begin + 3, job.pads_begin);

@@ -68,6 +68,7 @@ struct DepthwiseJob {
   std::int64_t position;         // of the image's first output
   LayerOutput output;
   bool clipped;                  // bytes need more than saturation: a real clip, or results beyond an int32
+  bool from_zero;                // bytes, not clipped: code 0 is y = 0, no deq is negative and |sums| are below 2^23
 };
 
 }  // namespace ort_quant

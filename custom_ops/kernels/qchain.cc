@@ -11,6 +11,7 @@ namespace ort_quant {
 namespace {
 
 constexpr std::size_t kLine = 64;
+constexpr std::size_t kTaskProducts = 5 << 20;  // worth waking a thread
 
 constexpr std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
@@ -56,11 +57,24 @@ struct Plan {
   std::size_t place(const std::vector<PackedConv>& stages, const std::vector<ConvGeometry>& geometries);
 };
 
+// As many rows of the last output as are worth waking a thread.
+std::size_t rows_of_task(const std::vector<PackedConv>& stages, const std::vector<ConvGeometry>& geometries) {
+  std::size_t products = 0;
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const ConvShape& shape = stages[i].shape();
+    products += geometries[i].out[1] * geometries[i].out[2] * shape.channels_out * shape.kernel[1] * shape.kernel[2] *
+                (shape.channels_in / shape.group);
+  }
+  const std::size_t tasks = std::max<std::size_t>(products / kTaskProducts, 1);
+  return (height(geometries.back().out) + tasks - 1) / tasks;
+}
+
 Plan::Plan(const std::vector<PackedConv>& stages, const std::vector<ConvGeometry>& geometries, std::size_t budget) {
   for (std::size_t i = 0; i < stages.size(); ++i) row_bytes[i] = geometries[i].in[2] * stages[i].shape().channels_in;
   const std::size_t rows = height(geometries.back().out);
   strip_rows = rows;
   while (strip_rows > 1 && place(stages, geometries) > budget) strip_rows = (strip_rows + 1) / 2;
+  if (strip_rows < rows) strip_rows = std::min(strip_rows, rows_of_task(stages, geometries));
   strips = (rows + strip_rows - 1) / strip_rows;
   bytes = place(stages, geometries);
   if (strips > 1) return;

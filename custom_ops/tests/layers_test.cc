@@ -160,6 +160,8 @@ struct DepthwiseCase {
   bool with_bias = true;
   bool one_factor = false;
   bool extreme = false;
+  int bias_bits = 18;     // where it is not extreme
+  bool any_sign = false;  // of the factors
 };
 
 std::vector<float> expected_depthwise(const DepthwiseCase& c, const std::vector<std::uint8_t>& x,
@@ -187,9 +189,11 @@ void test_depthwise_case(const KernelTable& table, const DepthwiseCase& c, Rando
   const auto weights = random.values<std::int8_t>(w.channels * volume(w.kernel, w.rank), c.extreme);
   const auto x = random.values<std::uint8_t>(w.batch * volume(w.in, w.rank) * w.channels, c.extreme);
   auto bias = random.values<std::int32_t>(c.with_bias ? w.channels : 0, c.extreme);
-  if (!c.extreme) std::for_each(bias.begin(), bias.end(), [](std::int32_t& b) { b >>= 14; });
+  if (!c.extreme) std::for_each(bias.begin(), bias.end(), [&](std::int32_t& b) { b >>= 32 - c.bias_bits; });
   std::vector<float> deq(c.one_factor ? 1 : w.channels);
-  for (float& factor : deq) factor = std::ldexp(static_cast<float>(random.between(1, 1000)), -20);
+  for (float& factor : deq) {
+    factor = std::ldexp(static_cast<float>(random.between(c.any_sign ? -1000 : 1, 1000)), -20);
+  }
   DepthwiseParams params{w.rank, w.channels, {}, {}, {}, {weights.data(), weights.size()}, {deq.data(), deq.size()},
                          {bias.data(), bias.size()}, c.x_offset};
   std::copy(w.kernel, w.kernel + 3, params.kernel);
@@ -198,6 +202,7 @@ void test_depthwise_case(const KernelTable& table, const DepthwiseCase& c, Rando
   const PackedDepthwise depthwise(params, table);
   const std::vector<ByteOutput> ends = {{nullptr, {1.0f, -128}, 0.0f, 6.0f},
                                         {nullptr, {42.5f, -128}, 0.0f, 6.0f},
+                                        {nullptr, {0.07f, -128}, -kInfinity, kInfinity},
                                         {nullptr, {3.0f, 5}, -kInfinity, kInfinity},
                                         {nullptr, {1e30f, 127}, -kInfinity, kInfinity}};
   compare("depthwise", table, expected_depthwise(c, x, params), w.channels, ends, text(w),
@@ -227,6 +232,25 @@ WindowGeometry random_window(Random& random, std::int64_t most_channels) {
   return w;
 }
 
+// The windows that most networks have, over several strips of outputs and all numbers of rows at an edge.
+WindowGeometry usual_window(Random& random) {
+  const std::int64_t kernel = random.chance(2) ? 3 : 5, stride = random.between(1, 2);
+  WindowGeometry w{};
+  w.rank = 2;
+  w.batch = 1;
+  w.channels = static_cast<std::size_t>(random.chance(3) ? random.between(1, 140) : 16 * random.between(1, 9));
+  for (std::size_t d = 0; d < 2; ++d) {
+    w.kernel[d] = kernel;
+    w.strides[d] = random.chance(8) ? 3 - stride : stride;
+    w.dilations[d] = 1;
+    w.pads_begin[d] = random.between(0, random.chance(4) ? 2 * kernel : kernel / 2);
+    w.in[d] = random.between(1, d == 0 ? 14 : 45);
+    const std::int64_t full = (w.in[d] + w.pads_begin[d] + kernel / 2 - kernel) / w.strides[d] + 1;
+    w.out[d] = std::max<std::int64_t>(1, full + (random.chance(4) ? random.between(-2, 4) : 0));
+  }
+  return w;
+}
+
 void test_depthwise(const KernelTable& table) {
   Random random(7);
   for (std::size_t channels : {32u, 96u, 144u, 240u, 480u}) {
@@ -249,6 +273,12 @@ void test_depthwise(const KernelTable& table) {
     const std::int64_t offsets[] = {-128, 127, 0, random.between(-127, 126)};
     const auto offset = static_cast<std::int32_t>(offsets[random.between(0, 3)]);
     const DepthwiseCase c{random_window(random, 140), offset, random.chance(2), random.chance(4), random.chance(3)};
+    test_depthwise_case(table, c, random);
+  }
+  for (int trial = 0; trial < 120; ++trial) {
+    const DepthwiseCase c{usual_window(random), static_cast<std::int32_t>(random.between(-128, 127)), random.chance(2),
+                          random.chance(4), random.chance(6), random.chance(2) ? 18 : random.chance(2) ? 23 : 24,
+                          random.chance(4)};
     test_depthwise_case(table, c, random);
   }
 }
