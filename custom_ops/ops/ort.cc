@@ -120,6 +120,7 @@ bool KernelInfo::has_output(std::size_t index) const {
   std::size_t count = 0;
   check(api_, ort_abi::KernelInfo_GetOutputCount::call(api_, info_, &count));
   const auto number = outputs_(index);
+  if (number == kInside) return true;
   return number && *number < count && !output_name(index).empty();
 }
 

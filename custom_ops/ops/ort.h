@@ -79,7 +79,8 @@ class KernelInfo {
   KernelInfo(const OrtApi& api, const OrtKernelInfo* info) : api_(api), info_(info) {}
 
   // What a part of the node sees: attributes whose names have the prefix, and input and output i under other numbers,
-  // by the list; one that is not listed is missing.
+  // by the list; one that is not listed is missing. kInside is an output that exists, though not outside the node.
+  static constexpr std::size_t kInside = static_cast<std::size_t>(-1);
   KernelInfo part(std::string prefix, std::vector<std::size_t> inputs, std::vector<std::size_t> outputs) const;
 
   const OrtApi& api() const { return api_; }

@@ -20,7 +20,7 @@ std::size_t stage_count(const KernelInfo& info) {
 KernelInfo stage_info(const KernelInfo& info, std::size_t stage, bool last) {
   std::vector<std::size_t> inputs{0};
   for (std::size_t i = 0; i < kStageInputs; ++i) inputs.push_back(kWeights + stage * kStageInputs + i);
-  std::vector<std::size_t> outputs{0};
+  std::vector<std::size_t> outputs{KernelInfo::kInside};
   if (last) {
     inputs.insert(inputs.end(), {kResiduals, kResiduals + 1});
     outputs = {0, 1, 2};
@@ -39,6 +39,18 @@ void check_stage(const ConvNode& node, const ConvNode* before) {
   throw OpError("input 'w' has " + std::to_string(node.shape().channels_in) + " input channels, expected " +
                 std::to_string(before->shape().channels_out) +
                 ", as many as the stage before gives. Correct the weights or 'group'.");
+}
+
+// Does something for a stage; what is refused names it.
+template <class Action>
+auto in_stage(std::size_t stage, const Action& action) {
+  try {
+    return action();
+  } catch (const OpError& error) {
+    const std::string number = std::to_string(stage);
+    throw OpError("stage " + number + " (attributes 'stage" + number + "_…', inputs 'w" + number + "' …): " +
+                  error.what());
+  }
 }
 
 }  // namespace
@@ -60,17 +72,13 @@ ConvChain QConvChain::pack(const KernelInfo& info, const KernelTable& kernels, s
   std::vector<PackedConv> stages;
   const std::size_t count = stage_count(info);
   for (std::size_t stage = 0; stage < count; ++stage) {
-    try {
+    in_stage(stage, [&] {
       const KernelInfo part = stage_info(info, stage, stage + 1 == count);
       ConvNode node(part, false);
       check_stage(node, nodes.empty() ? nullptr : &nodes.back());
       stages.push_back(node.pack(part, kernels));
       nodes.push_back(std::move(node));
-    } catch (const OpError& error) {
-      const std::string number = std::to_string(stage);
-      throw OpError("stage " + number + " (attributes 'stage" + number + "_…', inputs 'w" + number + "' …): " +
-                    error.what());
-    }
+    });
   }
   return ConvChain(std::move(stages));
 }
@@ -80,7 +88,7 @@ void QConvChain::compute(const KernelContext& context) const {
   std::vector<ConvGeometry> geometries;
   Shape shape = x.shape;
   for (const ConvNode& node : nodes_) {
-    const Placement placement = node.place_on(shape);
+    const Placement placement = in_stage(geometries.size(), [&] { return node.place_on(shape); });
     geometries.push_back(to_geometry(x.shape[0], placement));
     shape = node.output_shape(x.shape[0], placement);
     checked_count(shape, "a map between the stages");
