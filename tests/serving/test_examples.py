@@ -90,7 +90,8 @@ def environment(tmp_path_factory):
         (folder / name).chmod(0o755)
     variables = dict(os.environ, PATH=f"{folder}{os.pathsep}{os.environ['PATH']}", PYTHONDONTWRITEBYTECODE="1")
     variables["PYTHONPATH"] = str(Path(find_spec("ort_quant_plugin").origin).parents[1])
-    subprocess.run(["ort-quant", "demo", "--quiet", "--out", folder / "made"], env=variables, check=True)
+    # In a folder of its own: `python -m` takes packages from the folder it starts in, which may be this repository.
+    subprocess.run(["ort-quant", "demo", "--quiet", "--out", folder / "made"], env=variables, cwd=folder, check=True)
     (folder / "made").rename(folder / "demo")
     return variables
 
