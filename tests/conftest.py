@@ -264,13 +264,16 @@ def run_node(node_model):
     return _run
 
 
+_SHARED = ("tests/serving/", "tests/packaging/")
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """Spread tests as usual, but those of one serving module over no more than one process: they share a server."""
+    """Spread tests as usual, but those that share a server or a wheel over no more than one process."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneServer(LoadScopeScheduling):
+    class OneMaker(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return nodeid.partition("::")[0] if nodeid.startswith("tests/serving/") else nodeid
+            return nodeid.partition("::")[0] if nodeid.startswith(_SHARED) else nodeid
 
-    return OneServer(config, log)
+    return OneMaker(config, log)

@@ -118,7 +118,7 @@ class Output:
                 justify="right" if kind == "right" else "left",
                 no_wrap=kind == "right",
                 overflow="fold",
-                ratio=None,
+                min_width=len(heading),  # or narrow terminals would squeeze names away between numbers that do not wrap
             )
         for row in rows:
             table.add_row(*row)

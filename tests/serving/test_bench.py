@@ -189,7 +189,7 @@ def test_refusals(server):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli, ["triton", "bench", *map(str, arguments)], prog_name="ort-quant")
+    result = CliRunner().invoke(cli, ["triton", "bench", *map(str, arguments)], prog_name="ort-quant", env={"COLUMNS": None})
     assert "Traceback" not in result.stderr
     return result
 
