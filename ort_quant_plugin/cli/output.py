@@ -118,7 +118,7 @@ class Output:
                 justify="right" if kind == "right" else "left",
                 no_wrap=kind == "right",
                 overflow="fold",
-                min_width=len(heading),  # or narrow terminals would squeeze names away between numbers that do not wrap
+                min_width=len(heading),  # or a narrow terminal squeezes names away beside numbers
             )
         for row in rows:
             table.add_row(*row)

@@ -189,7 +189,9 @@ def test_refusals(server):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli, ["triton", "bench", *map(str, arguments)], prog_name="ort-quant", env={"COLUMNS": None})
+    result = CliRunner().invoke(
+        cli, ["triton", "bench", *map(str, arguments)], prog_name="ort-quant", env={"COLUMNS": None}
+    )
     assert "Traceback" not in result.stderr
     return result
 
