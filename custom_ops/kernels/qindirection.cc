@@ -51,29 +51,10 @@ Axis transposed_axis(const ConvShape& shape, const ConvGeometry& geometry, std::
 
 bool inside(std::ptrdiff_t position, std::size_t size) { return static_cast<std::size_t>(position) < size; }
 
-// A few bytes, without a call: the first and the last of them, which may overlap.
-template <class Part>
-void copy_ends(const std::uint8_t* source, std::size_t count, std::uint8_t* target) {
-  Part first, last;
-  std::memcpy(&first, source, sizeof first);
-  std::memcpy(&last, source + count - sizeof last, sizeof last);
-  std::memcpy(target, &first, sizeof first);
-  std::memcpy(target + count - sizeof last, &last, sizeof last);
-}
-
 // `rows` times `count` bytes.
 void copy_rows(const std::uint8_t* source, std::size_t source_pitch, std::size_t rows, std::size_t count,
                std::uint8_t* target, std::size_t pitch) {
-  const auto for_each_row = [&](auto copy) {
-    for (std::size_t row = 0; row < rows; ++row) copy(source + row * source_pitch, count, target + row * pitch);
-  };
-  struct Sixteen {
-    std::uint64_t parts[2];
-  };
-  if (count >= 16 && count <= 32) return for_each_row(copy_ends<Sixteen>);
-  if (count >= 8 && count <= 16) return for_each_row(copy_ends<std::uint64_t>);
-  if (count >= 4 && count <= 8) return for_each_row(copy_ends<std::uint32_t>);
-  for_each_row([](const std::uint8_t* from, std::size_t bytes, std::uint8_t* to) { std::memcpy(to, from, bytes); });
+  for (std::size_t row = 0; row < rows; ++row) std::memcpy(target + row * pitch, source + row * source_pitch, count);
 }
 
 }  // namespace

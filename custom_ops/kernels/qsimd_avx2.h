@@ -2,21 +2,14 @@
 // since vpmaddubsw would saturate. Interface: see qtile-inl.h.
 #pragma once
 
-#include <cstring>
-
+#include "qsimd_memory.h"
 #include "simd_avx2.h"
 
 namespace ort_quant::simd {
 namespace {
 
-inline std::int32_t load_four(const std::uint8_t* bytes) {
-  std::int32_t four;
-  std::memcpy(&four, bytes, sizeof four);
-  return four;
-}
-
 // What does not depend on how products are formed.
-struct Avx2Bytes {
+struct Avx2Bytes : PartialFloats<Avx2> {
   using Floats = Avx2;
   using Sums = Avx2Ints;
   static constexpr bool kSignedActivations = false;
@@ -36,20 +29,6 @@ struct Avx2Bytes {
     return {_mm256_blendv_ps(a.low, instead.low, _mm256_cmp_ps(a.low, a.low, _CMP_UNORD_Q)),
             _mm256_blendv_ps(a.high, instead.high, _mm256_cmp_ps(a.high, a.high, _CMP_UNORD_Q))};
   }
-  // The first `count` of 16 values; nothing beyond them is touched. Other loaded lanes are 0.
-  static Floats load_first(const float* source, std::size_t count) {
-    if (count == 16) return Floats::load(source);
-    float lanes[16] = {};
-    std::memcpy(lanes, source, count * sizeof *source);
-    return Floats::load(lanes);
-  }
-  static void store_first(Floats a, float* target, std::size_t count) {
-    if (count == 16) return a.store(target);
-    float lanes[16];
-    a.store(lanes);
-    std::memcpy(target, lanes, count * sizeof *target);
-  }
-
   // codes + shift, saturated to bytes; the first `count` of them.
   template <std::size_t Width>
   static void store_codes(const Sums (&codes)[Width], Sums shift, std::uint8_t* y, std::size_t count) {

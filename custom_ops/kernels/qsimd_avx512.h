@@ -1,18 +1,11 @@
 // int8 products in 512-bit registers without VNNI, exact: bytes are widened to 16 bits, even and odd ones apart.
 #pragma once
 
-#include <cstring>
-
+#include "qsimd_memory.h"
 #include "simd_avx512.h"
 
 namespace ort_quant::simd {
 namespace {
-
-inline std::int32_t load_four(const std::uint8_t* bytes) {
-  std::int32_t four;
-  std::memcpy(&four, bytes, sizeof four);
-  return four;
-}
 
 // What does not depend on how products are formed.
 struct Avx512Bytes {

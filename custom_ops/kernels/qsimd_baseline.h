@@ -1,14 +1,13 @@
 // int8 products on whatever 128-bit vectors the baseline compiler target has. Interface: see qtile-inl.h.
 #pragma once
 
-#include <cstring>
-
+#include "qsimd_memory.h"
 #include "simd_baseline.h"
 
 namespace ort_quant::simd {
 namespace {
 
-struct BaselineBytes {
+struct BaselineBytes : PartialFloats<Baseline> {
   using Floats = Baseline;
   using Sums = BaselineInts;
   static constexpr bool kSignedActivations = false;
@@ -37,19 +36,6 @@ struct BaselineBytes {
   }
   static Floats where_nan(Floats a, Floats instead) {
     return Floats::map([&](int i) { return Floats::select(a.part[i] == a.part[i], a.part[i], instead.part[i]); });
-  }
-  // The first `count` of 16 values; nothing beyond them is touched. Other loaded lanes are 0.
-  static Floats load_first(const float* source, std::size_t count) {
-    if (count == 16) return Floats::load(source);
-    float lanes[16] = {};
-    std::memcpy(lanes, source, count * sizeof *source);
-    return Floats::load(lanes);
-  }
-  static void store_first(Floats a, float* target, std::size_t count) {
-    if (count == 16) return a.store(target);
-    float lanes[16];
-    a.store(lanes);
-    std::memcpy(target, lanes, count * sizeof *target);
   }
 
   static Activation broadcast(const std::uint8_t* four) { return {{four[0], four[1], four[2], four[3]}}; }

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "isa.h"
 #include "qchain.h"
+#include "random.h"
 
 namespace {
 
@@ -18,20 +19,6 @@ using namespace ort_quant;
 void for_each_backwards(std::size_t count, const std::function<void(std::size_t)>& body) {
   for (std::size_t i = count; i-- > 0;) body(i);
 }
-
-class Random {
- public:
-  explicit Random(unsigned seed) : engine_(seed) {}
-
-  std::size_t upto(std::size_t least, std::size_t most) { return least + engine_() % (most - least + 1); }
-  template <class T>
-  T one_of(std::initializer_list<T> choices) {
-    return choices.begin()[engine_() % choices.size()];
-  }
-
- private:
-  std::mt19937 engine_;
-};
 
 struct Chain {
   std::vector<ConvGeometry> geometries;
