@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 TEXT = (
     "Quantization maps a range of real numbers onto a few integers so that inference needs less memory less energy "
@@ -75,3 +81,24 @@ def file_bytes():
         return [{"bytes": _magika_input(p.read_bytes())} for p in random.Random(seed).sample(files, count)]
 
     return _feeds
+
+
+@pytest.fixture
+def run_benchmark(tmp_path):
+    """Run a script of `benchmarks/` for one round; gives the finished process and the JSON document."""
+
+    def _run(script, *arguments, **variables):
+        file = tmp_path / "report.json"
+        command = [sys.executable, BENCHMARKS / script, "--repeats", "1", "--json", file, *arguments]
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done, json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    return _run

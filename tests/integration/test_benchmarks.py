@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +19,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(tmp_path):
-    """Run one round; gives the finished process and the JSON document."""
-
-    def _run(*arguments, **variables):
-        file = tmp_path / "report.json"
-        command = [sys.executable, BENCHMARKS / "calibration.py", "--repeats", "1", "--json", file, *arguments]
-        done = subprocess.run(
-            list(map(str, command)),
-            cwd=tmp_path,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        return done, json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-    return _run
+def benchmark(run_benchmark):
+    """Run one short round; gives the finished process and the JSON document."""
+    return partial(run_benchmark, "calibration.py")
 
 
 def test_digits(benchmark, tmp_path):

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import math
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,24 +27,9 @@ LABELS = {
 
 
 @pytest.fixture
-def latency(tmp_path):
+def latency(run_benchmark):
     """Run one short round; gives the finished process and the JSON document."""
-
-    def _run(*arguments, **variables):
-        file = tmp_path / "report.json"
-        command = [sys.executable, BENCHMARKS / "latency.py", "--repeats", "1", "--seconds", "0.01", "--json", file]
-        done = subprocess.run(
-            list(map(str, [*command, *arguments])),
-            cwd=tmp_path,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        return done, json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-    return _run
+    return partial(run_benchmark, "latency.py", "--seconds", "0.01")
 
 
 @pytest.fixture
