@@ -1,9 +1,11 @@
-"""Text files: read with errors that name the file, written whole or not at all."""
+"""Files: read with errors that name the file, written whole or not at all."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,12 +25,15 @@ __all__ = [
     "read_text",
     "staging_folder",
     "unwritable",
+    "write_bytes",
     "write_text",
 ]
 
 _FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 """Modes AMCT gives to what it writes; the umask takes its share."""
+
+_STAGING_PREFIX = ".ort-quant-"
 
 
 def read_text(path: str | os.PathLike[str], *, what: str, error: type[OrtQuantError], hint: str) -> str:
@@ -86,7 +91,16 @@ def check_writable(folder: Path) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text under a temporary name in the same folder, then rename.
+    """Write UTF-8 text, whole or not at all (:func:`write_bytes`).
+
+    Raises:
+        OutputError: The folder or file cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file in a staging folder beside it, then rename.
 
     A reader sees the old file or the new one, never a part. Missing folders are made with
     mode 0750, the file gets mode 0640 (both reduced by the umask), as AMCT does.
@@ -95,18 +109,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         OutputError: The folder or file cannot be written.
     """
     path = Path(os.path.realpath(path))  # a link keeps pointing at its file
-    try:
-        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with staging_folder(path.parent) as folder:
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
+            make_private_file(folder / path.name)
+            (folder / path.name).write_bytes(content)
+            (folder / path.name).replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
 
 @contextmanager
@@ -114,6 +123,7 @@ def staging_folder(folder: Path, *, mode: int = FOLDER_MODE) -> Iterator[Path]:
     """A temporary folder inside ``folder``, for work whose results are moved to ``folder`` when complete.
 
     Missing parents are made (``folder`` with ``mode``, less the umask), and taken away again when the work fails.
+    What killed processes have left behind is removed.
 
     Raises:
         OutputError: ``folder`` cannot be made or written.
@@ -121,14 +131,45 @@ def staging_folder(folder: Path, *, mode: int = FOLDER_MODE) -> Iterator[Path]:
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=".ort-quant-")
+        _remove_abandoned(folder)
+        temporary = tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING_PREFIX)
     except OSError as error:
         raise unwritable(folder, error) from error
     try:
-        with temporary as name:
+        with temporary as name, _locked(Path(name)):
             yield Path(name)
     except BaseException:
         for parent in made:
             with suppress(OSError):  # somebody else has put something there meanwhile
                 parent.rmdir()
         raise
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the staging folders of dead processes: the kernel has released their locks.
+
+    An empty one is left alone: it may be new and about to be locked.
+    """
+    for path in folder.glob(f"{_STAGING_PREFIX}*"):
+        with _locked(path) as locked, suppress(FileNotFoundError):  # another process was faster
+            if locked and any(path.iterdir()):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the advisory lock of a folder; False: someone else does, or it cannot be locked."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # another user's, or gone again
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or a file system without locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

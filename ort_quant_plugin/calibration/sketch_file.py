@@ -30,7 +30,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -39,9 +38,10 @@ from typing import TYPE_CHECKING, Any
 
 from ort_quant_plugin.calibration.sketch import Sketch, merge
 from ort_quant_plugin.errors import CalibrationError
-from ort_quant_plugin.files import make_private_file, staging_folder, unwritable
+from ort_quant_plugin.files import write_bytes
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["FORMAT", "VERSION", "SketchFile"]
@@ -125,15 +125,7 @@ class SketchFile:
         Raises:
             OutputError: The folder or file cannot be written.
         """
-        path = Path(os.path.realpath(path))  # a link keeps pointing at its file
-        content = self._to_bytes()
-        with staging_folder(path.parent) as folder:
-            try:
-                make_private_file(folder / path.name)
-                (folder / path.name).write_bytes(content)
-                (folder / path.name).replace(path)
-            except OSError as error:
-                raise unwritable(path, error) from error
+        write_bytes(path, self._to_bytes())
 
     def _to_bytes(self) -> bytes:
         sketches = [self.sketches[tensor].renamed(tensor) for tensor in self.layers if tensor in self.sketches]

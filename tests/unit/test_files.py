@@ -1,11 +1,15 @@
-"""Text files appear whole or not at all."""
+"""Files appear whole or not at all."""
 
 from __future__ import annotations
+
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from ort_quant_plugin.errors import ConfigError, OutputError
-from ort_quant_plugin.files import check_writable, read_text, write_text
+from ort_quant_plugin.files import check_writable, read_text, staging_folder, write_text
 
 
 def test_a_link_keeps_pointing_at_its_file(tmp_path):
@@ -45,3 +49,32 @@ def test_a_folder_that_cannot_be_made_is_found_out_early(tmp_path):
         check_writable(tmp_path / "file" / "below")
     check_writable(tmp_path / "new" / "below")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+_STAGE = """
+import pathlib, sys, time
+from ort_quant_plugin.files import staging_folder
+with staging_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "part").write_text("x")
+    print("staged", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_behind_is_removed_by_the_next_write(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", _STAGE, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "staged\n"
+        write_text(tmp_path / "a", "x")
+        assert len(list(tmp_path.glob(".ort-quant-*"))) == 1  # a living process works there
+        process.send_signal(signal.SIGKILL)
+    assert len(list(tmp_path.glob(".ort-quant-*"))) == 1
+    write_text(tmp_path / "b", "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_staging_folders_of_one_process_do_not_meet(tmp_path):
+    with staging_folder(tmp_path) as first:
+        write_text(first / "part", "x")
+        with staging_folder(tmp_path) as second:
+            assert first != second
+            assert (first / "part").is_file()
