@@ -82,7 +82,7 @@ bool is_value(const Operand& operand, std::size_t index) {
 std::optional<ResultsEnd> results_end(const Epilogue& epilogue, const OutputSpec& outputs) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   if (outputs.y2 || (outputs.y_float && outputs.float_layout != FloatLayout::kChannelsLast)) return std::nullopt;
-  ResultsEnd end{{-kInfinity, -kInfinity}, {kInfinity, kInfinity}, outputs.y.value_or(Quantizer{1.0f, 0}),
+  ResultsEnd end{{-kInfinity, -kInfinity}, {kInfinity, kInfinity}, true, outputs.y.value_or(Quantizer{1.0f, 0}),
                  kMaxResiduals,            nullptr,                nullptr,
                  nullptr,                  0};
   bool clipped[2] = {false, false};
@@ -101,6 +101,7 @@ std::optional<ResultsEnd> results_end(const Epilogue& epilogue, const OutputSpec
       return std::nullopt;
     }
   }
+  end.bounded_below_only = end.low[0] == -kInfinity && end.high[0] == kInfinity && end.high[1] == kInfinity;
   return end;
 }
 
@@ -135,7 +136,10 @@ std::size_t rows_of_block(const PhaseRun& run) {
   if (run.taps > run.pass_taps) return tile_rows;
   const Dims& strides = layer.shape.strides;
   const std::size_t new_pixels = std::min(run.taps, strides[0] * strides[1] * strides[2]);
-  const std::size_t row_bytes = new_pixels * layer.shape.channels_in + layer.shape.channels_out;
+  // Floats that are only written would push out what is read; those of a residual are fetched ahead.
+  const bool floats = run.outputs.y_float != nullptr && run.outputs.residuals[0] == nullptr;
+  const std::size_t value_bytes = floats ? 1 + sizeof(float) : 1;
+  const std::size_t row_bytes = new_pixels * layer.shape.channels_in + layer.shape.channels_out * value_bytes;
   std::size_t most = std::min(kMostBlockRows, kMostPointers / std::max<std::size_t>(1, run.pass_taps));
   if (layer.packed.gathered) most = std::min(most, kGatheredBytes / std::max(run.pitch, kDepthStep));
   if (layer.lines) most = std::min(most, kGatheredBytes / (run.taps * layer.packed.group_in));
@@ -166,29 +170,34 @@ PhaseRun::PhaseRun(const ConvLayer& layer, const Phase& phase, const ConvGeometr
 // Some rows of some panels, on one thread.
 class ConvTask {
  public:
-  explicit ConvTask(const PhaseRun& run)
-      : run_(run),
-        layer_(run.layer),
-        packed_(run.layer.packed),
-        selected_taps_(run.taps != run.layer.packed.taps) {
-    if (packed_.gathered) std::fill(std::begin(gathered_), std::end(gathered_), std::uint8_t{0});
-  }
+  explicit ConvTask(const PhaseRun& run);
 
   void run(std::size_t first_row, std::size_t end_row, std::size_t first_panel, std::size_t end_panel);
 
  private:
+  // What is fetched while a panel of a block is computed: its share of the floats of the next block, or, null, the
+  // weights of the next panel.
+  struct Fetch {
+    const std::int8_t* floats;
+    std::size_t tile_bytes;
+    std::size_t step_bytes;
+  };
+
   void prepare(const RowBlock& block, std::size_t first_tap);
   void gather(const RowBlock& block, const TapRange& taps);
+  Fetch fetch_behind(const RowBlock& block, std::size_t end_row, std::size_t panels) const;
+  Fetch fetch_weights(const RowBlock& block) const;
   void run_panel(const RowBlock& block, const Panel& panel);
-  void fetch_next(const RowBlock& block, const Panel& panel, TileWork& work) const;
-  void run_tiles(const RowBlock& block, const Panel& panel, TileWork& work);
-  void run_pass(const Panel& panel, TileWork& work, std::size_t first_tap);
+  void run_tiles(const RowBlock& block, const Panel& panel);
+  void run_pass(const Panel& panel, std::size_t first_tap);
   const std::int32_t* start_of(const Panel& panel);
 
   const PhaseRun& run_;
   const ConvLayer& layer_;
   const PackedWeights& packed_;
   const bool selected_taps_;  // the phase sees only some of the taps
+  const bool on_registers_;   // so is the epilogue, of many tiles at once
+  TileWork work_{};
   const std::uint8_t* pointers_[kMostPointers];
   std::size_t pixels_[kMostBlockRows];
   std::size_t tap_weights_[kMostPassTaps];
@@ -198,6 +207,31 @@ class ConvTask {
   std::uint8_t gathered_[kGatheredBytes];
 };
 
+ConvTask::ConvTask(const PhaseRun& run)
+    : run_(run),
+      layer_(run.layer),
+      packed_(run.layer.packed),
+      selected_taps_(run.taps != run.layer.packed.taps),
+      on_registers_((layer_.codes || layer_.results) && run.taps == run.pass_taps) {
+  if (packed_.gathered) std::fill(std::begin(gathered_), std::end(gathered_), std::uint8_t{0});
+  work_.tap_weights = tap_weights_;
+  work_.sums = sums_;
+  work_.floats = floats_;
+  if (layer_.codes) {
+    work_.codes = *layer_.codes;
+    work_.codes.y = run.outputs.y;
+    work_.codes.channels = run.outputs.channels;
+  }
+  if (layer_.results) {
+    work_.results = *layer_.results;
+    const std::size_t residual = work_.results.residual_index;
+    if (residual < kMaxResiduals) work_.results.residual = run.outputs.residuals[residual];
+    work_.results.y_float = run.outputs.y_float;
+    work_.results.y = run.outputs.y;
+    work_.results.channels = run.outputs.channels;
+  }
+}
+
 void ConvTask::run(std::size_t first_row, std::size_t end_row, std::size_t first_panel, std::size_t end_panel) {
   const std::size_t blocks = divide_up(end_row - first_row, run_.block_rows);
   for (std::size_t i = 0; i < blocks; ++i) {
@@ -206,7 +240,22 @@ void ConvTask::run(std::size_t first_row, std::size_t end_row, std::size_t first
     const RowBlock block{begin, rows, divide_up(rows, divide_up(rows, packed_.tile_rows))};
     run_.indirection.output_pixels(block, pixels_);
     if (run_.taps == run_.pass_taps) prepare(block, 0);
-    for (std::size_t panel = first_panel; panel < end_panel; ++panel) run_panel(block, packed_.panels[panel]);
+    // While the first block is computed weights are fetched, which then stay in the cache.
+    const std::size_t panels = end_panel - first_panel;
+    const Fetch fetch = i == 0 ? fetch_weights(block) : fetch_behind(block, end_row, panels);
+    work_.next_share = fetch.tile_bytes;
+    work_.next_step = fetch.step_bytes;
+    const std::size_t floats_of_panel = fetch.tile_bytes * divide_up(block.rows, block.tile_rows);
+    for (std::size_t p = 0; p < panels; ++p) {
+      const Panel* panel = &packed_.panels[first_panel + p];
+      work_.next = nullptr;
+      if (fetch.floats != nullptr) {
+        work_.next = fetch.floats + p * floats_of_panel;
+      } else if (panel != &packed_.panels.back()) {
+        work_.next = packed_.data.data() + panel[1].weights;
+      }
+      run_panel(block, *panel);
+    }
   }
 }
 
@@ -242,90 +291,78 @@ void ConvTask::gather(const RowBlock& block, const TapRange& taps) {
   }
 }
 
+// What comes next is fetched evenly over all tiles: it comes from far away as slowly as that.
+ConvTask::Fetch ConvTask::fetch_behind(const RowBlock& block, std::size_t end_row, std::size_t panels) const {
+  const std::size_t residual = layer_.results ? layer_.results->residual_index : kMaxResiduals;
+  const float* floats = residual < kMaxResiduals ? run_.outputs.residuals[residual] : run_.outputs.y_float;
+  if (!layer_.results || floats == nullptr || layer_.shape.transposed || packed_.gathered) return fetch_weights(block);
+  const std::size_t first = block.first_row + block.rows;
+  const std::size_t bytes = std::min(block.rows, end_row - first) * run_.outputs.channels * sizeof(float);
+  const std::size_t share = bytes / (divide_up(block.rows, block.tile_rows) * panels);
+  return {reinterpret_cast<const std::int8_t*>(floats + first * run_.outputs.channels), share,
+          divide_up(share * kDepthStep, run_.taps * packed_.depth)};
+}
+
+ConvTask::Fetch ConvTask::fetch_weights(const RowBlock& block) const {
+  if (packed_.panels.size() == 1) return {nullptr, 0, 0};
+  const std::size_t tiles = divide_up(block.rows, block.tile_rows);
+  const std::size_t bytes = packed_.panels[1].weights - packed_.panels[0].weights;  // nearly all have as many
+  return {nullptr, bytes / tiles, divide_up(packed_.panels[0].width * kVectorBytes, tiles)};
+}
+
 void ConvTask::run_panel(const RowBlock& block, const Panel& panel) {
-  TileWork work{};
-  work.channel_offset = packed_.gathered ? 0 : panel.first_in;
-  work.tap_weights = tap_weights_;
-  work.weights = packed_.data.data() + panel.weights;
-  work.deq = packed_.deq.data() + panel.column;
-  work.sums = sums_;
-  work.floats = floats_;
-  if (layer_.codes) {
-    work.codes = *layer_.codes;
-    work.codes.y = run_.outputs.y;
-    work.codes.channels = run_.outputs.channels;
-  }
-  if (layer_.results) {
-    work.results = *layer_.results;
-    const std::size_t residual = work.results.residual_index;
-    if (residual < kMaxResiduals) work.results.residual = run_.outputs.residuals[residual];
-    work.results.y_float = run_.outputs.y_float;
-    work.results.y = run_.outputs.y;
-    work.results.channels = run_.outputs.channels;
-  }
-  fetch_next(block, panel, work);
+  work_.channel_offset = packed_.gathered ? 0 : panel.first_in;
+  work_.weights = packed_.data.data() + panel.weights;
+  work_.deq = packed_.deq.data() + panel.column;
   const std::int32_t* start = start_of(panel);
-  const bool on_registers = layer_.codes || layer_.results;
-  const std::size_t whole_tiles = block.rows / block.tile_rows;
-  for (std::size_t row = 0; row < block.rows; row += work.tiles * work.place.rows) {
+  for (std::size_t row = 0; row < block.rows; row += work_.tiles * work_.place.rows) {
     const std::size_t rows = std::min(block.tile_rows, block.rows - row);
-    work.tiles = on_registers && run_.taps == run_.pass_taps && row == 0 ? std::max<std::size_t>(whole_tiles, 1) : 1;
-    work.start = start;
-    work.start_stride = 0;
-    work.place = {pixels_ + row, rows, panel.first_out, panel.channels};
-    run_tiles(block, panel, work);
-    if (!on_registers) {
-      layer_.kernels.finish_tile(run_.program, run_.outputs, work.place, floats_, panel.width * kLanes);
+    work_.tiles = on_registers_ && row == 0 ? std::max<std::size_t>(block.rows / block.tile_rows, 1) : 1;
+    work_.start = start;
+    work_.start_stride = 0;
+    work_.place = {pixels_ + row, rows, panel.first_out, panel.channels};
+    run_tiles(block, panel);
+    if (!layer_.codes && !layer_.results) {
+      layer_.kernels.finish_tile(run_.program, run_.outputs, work_.place, floats_, panel.width * kLanes);
     }
   }
 }
 
-// The next panel's weights are fetched evenly over the tiles of this one: they come from far away as slowly as that.
-void ConvTask::fetch_next(const RowBlock& block, const Panel& panel, TileWork& work) const {
-  if (&panel == &packed_.panels.back()) return;
-  const Panel& next = (&panel)[1];
-  const std::size_t tiles = divide_up(block.rows, block.tile_rows);
-  const std::size_t bytes = next.weights - panel.weights;  // about those of the next one
-  work.next_weights = packed_.data.data() + next.weights;
-  work.next_share = bytes / tiles;
-  work.next_step = divide_up(panel.width * kVectorBytes, tiles);
-}
-
-void ConvTask::run_tiles(const RowBlock& block, const Panel& panel, TileWork& work) {
-  const std::size_t row = static_cast<std::size_t>(work.place.pixels - pixels_);
+void ConvTask::run_tiles(const RowBlock& block, const Panel& panel) {
+  const std::size_t row = static_cast<std::size_t>(work_.place.pixels - pixels_);
   const TileEnd last = layer_.codes ? TileEnd::kCodes : layer_.results ? TileEnd::kResults : TileEnd::kFloats;
   if (run_.taps == run_.pass_taps) {
     const std::size_t pointed_taps = packed_.gathered && !layer_.shape.transposed ? 1 : run_.taps;
-    work.rows = run_.indirection.pointwise() && !packed_.gathered ? nullptr : pointers_ + row * pointed_taps;
-    work.first_row = run_.indirection.pixel(block.first_row + row);
-    work.row_bytes = run_.indirection.pixel_bytes();
-    work.end = last;
-    return run_pass(panel, work, 0);
+    work_.rows = run_.indirection.pointwise() && !packed_.gathered ? nullptr : pointers_ + row * pointed_taps;
+    work_.first_row = run_.indirection.pixel(block.first_row + row);
+    work_.row_bytes = run_.indirection.pixel_bytes();
+    work_.end = last;
+    return run_pass(panel, 0);
   }
   for (std::size_t tap = 0; tap < run_.taps; tap += run_.pass_taps) {
     prepare(block, tap);
-    work.rows = pointers_;
-    work.end = tap + run_.pass_taps < run_.taps ? TileEnd::kSums : last;
-    run_pass(panel, work, tap);
-    work.start = sums_;
-    work.start_stride = panel.width * kLanes;
+    work_.rows = pointers_;
+    work_.end = tap + run_.pass_taps < run_.taps ? TileEnd::kSums : last;
+    run_pass(panel, tap);
+    work_.start = sums_;
+    work_.start_stride = panel.width * kLanes;
   }
 }
 
-void ConvTask::run_pass(const Panel& panel, TileWork& work, std::size_t first_tap) {
+void ConvTask::run_pass(const Panel& panel, std::size_t first_tap) {
   const std::size_t taps = std::min(run_.pass_taps, run_.taps - first_tap);
   if (!packed_.gathered) {
-    work.taps = taps;
-    work.depth = packed_.depth;
-    work.tail = packed_.tail;
+    work_.taps = taps;
+    work_.depth = packed_.depth;
+    work_.tail = packed_.tail;
   } else if (layer_.shape.transposed) {
-    work.taps = taps;
-    work.depth = kDepthStep;
+    work_.taps = taps;
+    work_.depth = kDepthStep;
   } else {
-    work.taps = 1;
-    work.depth = whole_steps(taps * packed_.tap_bytes);
+    work_.taps = 1;
+    work_.depth = whole_steps(taps * packed_.tap_bytes);
   }
-  layer_.kernels.tiles[panel.width - 1][work.place.rows - 1](work);
+  layer_.kernels.tiles[panel.width - 1][work_.place.rows - 1](work_);
 }
 
 const std::int32_t* ConvTask::start_of(const Panel& panel) {

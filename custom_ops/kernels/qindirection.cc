@@ -111,6 +111,8 @@ struct Indirection::Position {
 struct Indirection::Run {
   std::size_t row;  // of the block
   std::size_t count;
+  std::size_t tile;       // the first row of its tile …
+  std::size_t tile_rows;  // … and how many that has
   bool whole;
   const std::uint8_t* image;
   std::ptrdiff_t corner[3];  // where tap 0 of the first row is
@@ -127,7 +129,8 @@ Indirection::Indirection(const Phase& phase, const std::uint8_t* x, std::size_t 
                                return axis.taps == 1 && axis.stride == 1 && axis.first_offset == 0 &&
                                       axis.positions == axis.in;
                              })),
-      adjacent_(phase.axes[2].offset_step == 1) {
+      adjacent_(phase.axes[2].offset_step == 1),
+      tabled_(phase.taps() <= kMostTabledTaps) {
   for (std::size_t d = 0; d < 3; ++d) {
     const Axis& axis = phase.axes[d];
     const auto stride = static_cast<std::ptrdiff_t>(axis.stride);
@@ -137,6 +140,23 @@ Indirection::Indirection(const Phase& phase, const std::uint8_t* x, std::size_t 
     const std::ptrdiff_t room = static_cast<std::ptrdiff_t>(axis.in) - std::max(axis.first_offset, last_offset);
     whole_[d].begin = static_cast<std::size_t>((before + stride - 1) / stride);
     whole_[d].end = room <= 0 ? 0 : std::min(axis.positions, static_cast<std::size_t>((room - 1) / stride + 1));
+  }
+  if (!pointwise_ && tabled_) fill_tap_bytes();
+}
+
+void Indirection::fill_tap_bytes() {
+  const Axis(&axes)[3] = phase_.axes;
+  std::ptrdiff_t step[3];
+  std::ptrdiff_t unit = static_cast<std::ptrdiff_t>(channels_);
+  for (std::size_t d = 3; d-- > 0; unit *= static_cast<std::ptrdiff_t>(axes[d].in)) step[d] = unit * axes[d].offset_step;
+  std::ptrdiff_t* bytes = tap_bytes_;
+  std::ptrdiff_t depth = 0;
+  for (std::size_t d = 0; d < axes[0].taps; ++d, depth += step[0]) {
+    std::ptrdiff_t line = depth;
+    for (std::size_t h = 0; h < axes[1].taps; ++h, line += step[1]) {
+      std::ptrdiff_t tap = line;
+      for (std::size_t w = 0; w < axes[2].taps; ++w, tap += step[2]) *bytes++ = tap;
+    }
   }
 }
 
@@ -148,16 +168,20 @@ void Indirection::for_each_run(const RowBlock& block, F f) const {
     return position.at[d] >= whole_[d].begin && position.at[d] < whole_[d].end;
   };
   Position position(phase_, block.first_row);
+  std::size_t tile = 0;
   std::size_t tile_end = 0;
   for (std::size_t row = 0; row < block.rows;) {
-    if (row == tile_end) tile_end = std::min(tile_end + block.tile_rows, block.rows);
-    Run run{row, 1, false, x_ + position.image * image_bytes, {}};
+    if (row == tile_end) {
+      tile = row;
+      tile_end = std::min(tile + block.tile_rows, block.rows);
+    }
+    Run run{row, 1, tile, tile_end - tile, false, x_ + position.image * image_bytes, {}};
     run.whole = whole(position, 0) && whole(position, 1) && whole(position, 2);
     if (run.whole) run.count = std::min(tile_end - row, whole_[2].end - position.at[2]);
     for (std::size_t d = 0; d < 3; ++d) {
       run.corner[d] = static_cast<std::ptrdiff_t>(position.at[d] * axes[d].stride) + axes[d].first_offset;
     }
-    f(run, tile_end);
+    f(run);
     row += run.count;
     position.advance(phase_, run.count);
   }
@@ -192,13 +216,27 @@ void Indirection::for_each_tap(const Run& run, F f) const {
   });
 }
 
+// The pointers to every `step`th tap of a run that sees no padding: pointers[tap][row of the tile].
+void Indirection::point_inside(const Run& run, const TapRange& taps, std::size_t step,
+                               const std::uint8_t** pointers) const {
+  const std::ptrdiff_t line = run.corner[0] * static_cast<std::ptrdiff_t>(phase_.axes[1].in) + run.corner[1];
+  const std::ptrdiff_t pixel = line * static_cast<std::ptrdiff_t>(phase_.axes[2].in) + run.corner[2];
+  const std::uint8_t* corner = run.image + pixel * static_cast<std::ptrdiff_t>(channels_);
+  for (std::size_t row = 0; row < run.count; ++row, corner += row_bytes_) {
+    const std::uint8_t** target = pointers + row;
+    for (std::size_t tap = 0; tap < taps.count; ++tap, target += run.tile_rows) {
+      *target = corner + tap_bytes_[taps.first + tap * step];
+    }
+  }
+}
+
 void Indirection::point(const RowBlock& block, const TapRange& taps, const std::uint8_t** pointers) const {
-  for_each_run(block, [&](const Run& run, std::size_t tile_end) {
-    const std::size_t tile = (tile_end - 1) / block.tile_rows * block.tile_rows;
-    const std::uint8_t** first = pointers + tile * taps.count + (run.row - tile);
+  for_each_run(block, [&](const Run& run) {
+    const std::uint8_t** first = pointers + run.tile * taps.count + (run.row - run.tile);
+    if (run.whole && tabled_) return point_inside(run, taps, 1, first);
     for_each_tap(run, [&](std::size_t tap, const std::uint8_t* pixel) {
       if (tap - taps.first >= taps.count) return;
-      const std::uint8_t** target = first + (tap - taps.first) * (tile_end - tile);
+      const std::uint8_t** target = first + (tap - taps.first) * run.tile_rows;
       for (std::size_t i = 0; i < run.count; ++i) target[i] = pixel + i * row_bytes_;
     });
   });
@@ -208,9 +246,9 @@ void Indirection::point_lines(const RowBlock& block, const std::uint8_t** pointe
   const Axis& columns = phase_.axes[2];
   const std::size_t line_bytes = columns.taps * channels_;
   const std::size_t lines = phase_.axes[0].taps * phase_.axes[1].taps;
-  for_each_run(block, [&](const Run& run, std::size_t tile_end) {
-    const std::size_t tile = (tile_end - 1) / block.tile_rows * block.tile_rows;
-    const std::uint8_t** target = pointers + tile * lines + (run.row - tile);
+  for_each_run(block, [&](const Run& run) {
+    const std::uint8_t** target = pointers + run.tile * lines + (run.row - run.tile);
+    if (run.whole && tabled_) return point_inside(run, {0, lines}, columns.taps, target);
     const bool whole = run.corner[2] >= 0 && inside(run.corner[2] + static_cast<std::ptrdiff_t>(columns.taps) - 1,
                                                     columns.in);
     for_each_line(run, [&](std::size_t, std::ptrdiff_t first, bool exists) {
@@ -231,7 +269,7 @@ void Indirection::point_lines(const RowBlock& block, const std::uint8_t** pointe
         bytes += line_bytes;
       }
       for (std::size_t i = 0; i < run.count; ++i) target[i] = line + i * row_bytes_;
-      target += tile_end - tile;
+      target += run.tile_rows;
     });
   });
 }
@@ -239,7 +277,7 @@ void Indirection::point_lines(const RowBlock& block, const std::uint8_t** pointe
 void Indirection::gather(const RowBlock& block, const TapRange& taps, std::size_t tap_bytes, std::size_t pitch,
                          std::uint8_t* bytes) const {
   const bool lines = adjacent_ && tap_bytes == channels_ && taps.count == phase_.taps();
-  for_each_run({block.first_row, block.rows, block.rows}, [&](const Run& run, std::size_t) {
+  for_each_run({block.first_row, block.rows, block.rows}, [&](const Run& run) {
     std::uint8_t* target = bytes + run.row * pitch;
     if (lines && run.whole) {
       return for_each_line(run, [&](std::size_t tap, std::ptrdiff_t first, bool) {

@@ -76,6 +76,8 @@ class Indirection {
   void output_pixels(const RowBlock& block, std::size_t* pixels) const;
 
  private:
+  static constexpr std::size_t kMostTabledTaps = 128;
+
   struct Position;
   struct Run;
 
@@ -85,6 +87,8 @@ class Indirection {
   void for_each_line(const Run& run, F f) const;
   template <class F>
   void for_each_tap(const Run& run, F f) const;
+  void fill_tap_bytes();
+  void point_inside(const Run& run, const TapRange& taps, std::size_t step, const std::uint8_t** pointers) const;
 
   const Phase& phase_;
   const std::uint8_t* x_;
@@ -96,6 +100,8 @@ class Indirection {
   } whole_[3];                   // positions none of whose taps lies in the padding
   const bool pointwise_;         // row r reads pixel r
   const bool adjacent_;          // the taps of a line are neighbours
+  const bool tabled_;            // whether the following has the taps
+  std::ptrdiff_t tap_bytes_[kMostTabledTaps];  // from tap 0's pixel to each tap's
 };
 
 }  // namespace ort_quant

@@ -42,6 +42,7 @@ struct CodesEnd {
 struct ResultsEnd {
   float low[2];
   float high[2];
+  bool bounded_below_only;  // low[1] is the only bound that does something
   Quantizer quantizer;
   std::size_t residual_index;
   const float* residual;
@@ -63,8 +64,8 @@ struct TileWork {
   std::size_t depth;                // bytes of a tap, rounded down to depth steps
   std::size_t tail;                 // where the tap's last four bytes are if `depth` leaves some over, else 0
   const std::int8_t* weights;       // [depth step][Width][16][4]
-  // The weights that are wanted after all tiles: each tile fetches a share into the second-level cache. Of null nothing.
-  const std::int8_t* next_weights;
+  // What is wanted after these tiles: each of them fetches a share into the second-level cache. Of null nothing.
+  const std::int8_t* next;
   std::size_t next_share;           // bytes of a tile
   std::size_t next_step;            // bytes of a depth step
   const std::int32_t* start;        // [rows][Width·16] with start_stride between rows, 0: one row for all

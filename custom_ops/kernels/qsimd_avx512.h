@@ -23,7 +23,8 @@ struct Avx512Bytes {
     return {_mm512_mask_mov_ps(no.lanes, _mm512_cmp_ps_mask(a.lanes, _mm512_setzero_ps(), _CMP_LT_OQ), yes.lanes)};
   }
   static Floats where_nan(Floats a, Floats instead) {
-    return {_mm512_mask_mov_ps(a.lanes, _mm512_cmp_ps_mask(a.lanes, a.lanes, _CMP_UNORD_Q), instead.lanes)};
+    // A table of four bits for each kind of number: 0 takes `instead`, for quiet and signalling NaN; 1 keeps a.
+    return {_mm512_fixupimm_ps(instead.lanes, a.lanes, _mm512_set1_epi32(0x11111100), 0)};
   }
   // The first `count` of 16 values; nothing beyond them is touched. Other loaded lanes are 0.
   static Floats load_first(const float* source, std::size_t count) {

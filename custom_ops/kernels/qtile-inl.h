@@ -29,7 +29,7 @@ class Tile {
       if (work.end == TileEnd::kResults && work.results.residual != nullptr) fetch_residual(work, pixels);
       Tile tile;
       tile.load(work);
-      const std::int8_t* next = work.next_weights == nullptr ? work.weights : work.next_weights + i * work.next_share;
+      const std::int8_t* next = work.next == nullptr ? work.weights : work.next + i * work.next_share;
       tile.accumulate(work, rows, first_row, next);
       tile.store(work, pixels);
       if (rows != nullptr) rows += work.taps * Rows;
@@ -169,34 +169,79 @@ class Tile {
     }
   }
 
-  // The offset is added after the bounds, which are integers, and after rounding: the same, without a second rounding.
   __attribute__((always_inline)) void store_results(const TileWork& work, const std::size_t* pixels) const {
     const ResultsEnd end = work.results;
+    if (!end.bounded_below_only) {
+      return store_results(work, pixels, [=](Floats a) { return clip(a, end, 0); },
+                           [=](Floats a) { return clip(a, end, 1); });
+    }
+    const Floats low = Floats::broadcast(end.low[1]);
+    store_results(work, pixels, [](Floats a) { return a; }, [=](Floats a) { return max(low, a); });
+  }
+
+  // All residuals are read before anything is written: a load that follows a store to the same place of another page
+  // waits for it, and pixels are often whole pages apart.
+  template <class Before, class After>
+  __attribute__((always_inline)) void store_results(const TileWork& work, const std::size_t* pixels, Before before,
+                                                    After after) const {
+    const ResultsEnd end = work.results;
     const TilePlace place = work.place;
+    const std::size_t last = place.channels - (Width - 1) * kLanes;  // channels of the last vector
+    Floats results[Rows][Width];
+#pragma GCC unroll 4
+    for (std::size_t v = 0; v < Width; ++v) {
+      const Floats deq = Floats::load(work.deq + v * kLanes);
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < Rows; ++r) results[r][v] = before(Isa::to_floats(sums_[r][v]) * deq);
+    }
+    if (end.residual != nullptr) {
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < Rows; ++r) {
+        const float* residual = end.residual + pixels[r] * end.channels + place.first_channel;
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < Width; ++v) {
+          const std::size_t count = v + 1 == Width ? last : kLanes;
+          results[r][v] = results[r][v] + Isa::load_first(residual + v * kLanes, count);
+        }
+      }
+    }
+#pragma GCC unroll 12
+    for (std::size_t r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+      for (std::size_t v = 0; v < Width; ++v) results[r][v] = after(results[r][v]);
+    }
+    if (end.y_float != nullptr) {
+#pragma GCC unroll 12
+      for (std::size_t r = 0; r < Rows; ++r) {
+        float* y = end.y_float + pixels[r] * end.channels + place.first_channel;
+#pragma GCC unroll 4
+        for (std::size_t v = 0; v < Width; ++v) {
+          Isa::store_first(results[r][v], y + v * kLanes, v + 1 == Width ? last : kLanes);
+        }
+      }
+    }
+    if (end.y != nullptr) store_result_codes(results, end, place, pixels);
+  }
+
+  // The offset is added after the bounds, which are integers, and after rounding: the same, without a second rounding.
+  __attribute__((always_inline)) static void store_result_codes(const Floats (&results)[Rows][Width],
+                                                                const ResultsEnd& end, const TilePlace& place,
+                                                                const std::size_t* pixels) {
     const auto offset = static_cast<float>(end.quantizer.offset);
     const Floats scale = Floats::broadcast(end.quantizer.scale);
     const Floats lowest = Floats::broadcast(-128.0f - offset);
     const Floats highest = Floats::broadcast(127.0f - offset);
     const Floats code_zero = Floats::broadcast(-offset);
     const Sums shift = Isa::broadcast_sum(end.quantizer.offset + 128);
-    const std::size_t last = place.channels - (Width - 1) * kLanes;  // channels of the last vector
 #pragma GCC unroll 12
     for (std::size_t r = 0; r < Rows; ++r) {
-      const std::size_t first = pixels[r] * end.channels + place.first_channel;
-      Floats results[Width];
       Sums codes[Width];
 #pragma GCC unroll 4
       for (std::size_t v = 0; v < Width; ++v) {
-        const std::size_t count = v + 1 == Width ? last : kLanes;
-        results[v] = clip(Isa::to_floats(sums_[r][v]) * Floats::load(work.deq + v * kLanes), end, 0);
-        if (end.residual != nullptr) {
-          results[v] = results[v] + Isa::load_first(end.residual + first + v * kLanes, count);
-        }
-        results[v] = clip(results[v], end, 1);
-        if (end.y_float != nullptr) Isa::store_first(results[v], end.y_float + first + v * kLanes, count);
-        codes[v] = Isa::round(Isa::where_nan(min(highest, max(lowest, results[v] * scale)), code_zero));
+        codes[v] = Isa::round(Isa::where_nan(min(highest, max(lowest, results[r][v] * scale)), code_zero));
       }
-      if (end.y != nullptr) Isa::template store_codes<Width>(codes, shift, end.y + first, place.channels);
+      std::uint8_t* y = end.y + pixels[r] * end.channels + place.first_channel;
+      Isa::template store_codes<Width>(codes, shift, y, place.channels);
     }
   }
 
