@@ -234,9 +234,10 @@ ConvTask::ConvTask(const PhaseRun& run)
 
 void ConvTask::run(std::size_t first_row, std::size_t end_row, std::size_t first_panel, std::size_t end_panel) {
   const std::size_t blocks = divide_up(end_row - first_row, run_.block_rows);
+  const std::size_t tiles = divide_up(end_row - first_row, packed_.tile_rows);
   for (std::size_t i = 0; i < blocks; ++i) {
-    const std::size_t begin = first_row + (end_row - first_row) * i / blocks;
-    const std::size_t rows = first_row + (end_row - first_row) * (i + 1) / blocks - begin;
+    const std::size_t begin = first_row + tiles * i / blocks * packed_.tile_rows;
+    const std::size_t rows = std::min(first_row + tiles * (i + 1) / blocks * packed_.tile_rows, end_row) - begin;
     const RowBlock block{begin, rows, divide_up(rows, divide_up(rows, packed_.tile_rows))};
     run_.indirection.output_pixels(block, pixels_);
     if (run_.taps == run_.pass_taps) prepare(block, 0);

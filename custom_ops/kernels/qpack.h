@@ -15,6 +15,7 @@
 #include "aligned.h"
 #include "qconv.h"
 #include "qkernels.h"
+#include "weight_memory.h"
 
 namespace ort_quant {
 
@@ -41,7 +42,7 @@ struct PackedWeights {
   std::size_t steps_of_tap;  // direct
   std::size_t tile_rows;     // the most rows that all panels' tiles have
   std::vector<Panel> panels;
-  AlignedVector<std::int8_t> data;
+  WeightVector<std::int8_t> data;
   // By column: the channels of the panels, those that do not exist being zero.
   AlignedVector<float> deq;
   AlignedVector<std::int32_t> start;     // bias − zero·Σ w over all taps
