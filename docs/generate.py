@@ -243,13 +243,20 @@ WHOLE_PAGES = {"reference/cli.md": "generate_cli", "reference/passes.md": "gener
 
 def whole_page(module_name: str) -> str:
     """What ``generate()`` of a script beside this one returns."""
+    page: str = _beside(module_name).generate()
+    return page
+
+
+def _beside(module_name: str) -> Any:
     spec = importlib.util.spec_from_file_location(module_name, DOCS / f"{module_name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    page: str = module.generate()
-    return page
+    return module
+
+
+GENERATORS |= _beside("generate_gates").generators(table)
 
 
 def render_page(text: str) -> str:

@@ -19,8 +19,8 @@ HEAD = """\
 `ort-quant VERB …`, or `python -m ort_quant_plugin VERB …`.
 
 The result goes to stdout, everything else (notes, progress, errors) to stderr.
-With `--json` stdout is exactly one JSON document whose `schema` is `ort-quant/<verb>/1`;
-numbers that are not finite are `null`.
+With `--json` stdout is exactly one JSON document whose `schema` is `ort-quant/<verb>/1`
+(`ort-quant/gate-report/1` for `gate`: the [report](gates.md#report) itself); numbers that are not finite are `null`.
 Progress is a bar on a terminal and a line every few batches elsewhere.
 Every failure ends in `error: …` and `hint: …`, without a traceback unless `--debug` is given.
 Outputs that exist already are refused before any work starts, unless `--force` is given.
@@ -29,7 +29,7 @@ AMCT's spelling of options works too: `--save_path` is `--save-path`.
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | finding: `compare` went over a threshold, `triton validate` found an error, `triton bench` a wrong answer |
+| 1 | finding: a gate failed, `compare` went over a threshold, `triton validate` or `bench` found something wrong |
 | 2 | bad input or usage |
 | 3 | internal error |
 | 130 | interrupted |

@@ -12,6 +12,7 @@ import numpy as np
 
 from ort_quant_plugin.errors import DataError, ModelError
 from ort_quant_plugin.metrics import ErrorStats, agreement_count, top_k_count
+from ort_quant_plugin.model import read_model
 from ort_quant_plugin.ops.library import open_session
 from ort_quant_plugin.progress import ProgressEvent
 
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
     Metric = Callable[[Array, Array], float]
 
-__all__ = ["Accuracy", "CandidateReport", "ComparisonReport", "OutputReport", "compare"]
+__all__ = [
+    "Accuracy",
+    "CandidateReport",
+    "ComparisonReport",
+    "OutputReport",
+    "compare",
+    "is_deploy_model",
+    "numeric_outputs",
+    "open_model",
+    "run",
+]
+
+_ASCEND_OPERATORS = frozenset({"AscendQuant", "AscendDequant", "AscendAntiQuant"})
 
 
 @dataclass
@@ -113,6 +126,7 @@ class CandidateReport:
         outputs: Its outputs, in graph order.
         accuracy: Against the labels, ``None`` without labels.
         layers: Per-layer distances, worst first; empty unless asked for.
+        layers_of: The model they were measured in: the fake_quant model beside an ``ort`` model, else the candidate.
         unmatched: Quantized layers of the candidate that the reference does not have.
     """
 
@@ -120,6 +134,7 @@ class CandidateReport:
     outputs: list[OutputReport]
     accuracy: Accuracy | None = None
     layers: list[LayerComparison] = field(default_factory=list)
+    layers_of: Path | None = None
     unmatched: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,6 +144,7 @@ class CandidateReport:
             "outputs": [output.to_dict() for output in self.outputs],
             "accuracy": self.accuracy.to_dict() if self.accuracy else None,
             "layers": [layer.to_dict() for layer in self.layers],
+            "layers_of": str(self.layers_of) if self.layers_of else None,
             "unmatched": self.unmatched,
         }
 
@@ -199,7 +215,7 @@ def compare(
     """
     started = time.perf_counter()
     sessions = [open_model(path, op_libraries) for path in (reference, *candidates)]
-    names, skipped = _numeric_outputs(sessions[0])
+    names, skipped = numeric_outputs(sessions[0])
     for path, session in zip(candidates, sessions[1:], strict=True):
         _check_interface(sessions[0], session, reference, path)
     report = ComparisonReport(
@@ -224,28 +240,43 @@ def compare(
     if judge is not None:
         judge.finish()
     if layers:
-        from ort_quant_plugin.comparison_layers import compare_layers
+        from ort_quant_plugin.comparison_layers import compare_layers, model_with_layers
 
         for candidate in report.candidates:
+            candidate.layers_of = model_with_layers(candidate.path)
             candidate.layers, candidate.unmatched = compare_layers(
-                reference, candidate.path, data, progress=progress, op_libraries=op_libraries
+                reference, candidate.layers_of, data, progress=progress, op_libraries=op_libraries
             )
     report.seconds = time.perf_counter() - started
     return report
 
 
-def open_model(path: PathLike, op_libraries: Sequence[str]) -> Any:
+def open_model(path: PathLike, op_libraries: Sequence[str], *, threads: int | None = None) -> Any:
     """A session of any of the models; an untouched deploy model gets the library that runs it.
+
+    Args:
+        path: The model.
+        op_libraries: Libraries of custom operators it uses.
+        threads: Intra-op threads; default: ONNX Runtime's, one a core.
 
     Raises:
         ModelError, OpLibraryError: See :func:`~ort_quant_plugin.ops.library.open_session`.
     """
     try:
-        return open_session(path, op_libraries)
-    except ModelError as error:
-        if "AscendQuant" in error.message or "AscendDequant" in error.message:
-            return open_session(path, op_libraries, run_deploy_models=True)
+        return open_session(path, op_libraries, threads=threads)
+    except ModelError:
+        if is_deploy_model(path):
+            return open_session(path, op_libraries, threads=threads, run_deploy_models=True)
         raise
+
+
+def is_deploy_model(path: PathLike) -> bool:
+    """Whether a model holds Ascend's operators in the default domain, so that it needs the library that runs them."""
+    try:
+        model = read_model(path)
+    except ModelError:  # ONNX Runtime says what is wrong with it, too
+        return False
+    return any(node.domain == "" and node.op_type in _ASCEND_OPERATORS for node in model.graph)
 
 
 def run(session: Any, names: Sequence[str], feed: Mapping[str, Array], path: PathLike) -> list[Array]:
@@ -315,11 +346,16 @@ def _is_classes(value: Array) -> bool:
     return value.ndim == 2 and value.shape[0] > 0 and value.shape[1] > 1 and value.dtype.kind == "f"
 
 
-def _numeric_outputs(session: Any) -> tuple[list[str], list[str]]:
+def numeric_outputs(session: Any) -> tuple[list[str], list[str]]:
+    """Names of the outputs that are tensors of numbers, and of those that are not.
+
+    Raises:
+        ModelError: There are none.
+    """
     names = [o.name for o in session.get_outputs() if o.type.startswith("tensor(") and o.type != "tensor(string)"]
     skipped = [o.name for o in session.get_outputs() if o.name not in names]
     if not names:
-        raise ModelError("The reference model has no numeric output.", hint="Compare models with tensor outputs.")
+        raise ModelError("The model has no numeric output.", hint="Compare models with tensor outputs.")
     return names, skipped
 
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
 from ort_quant_plugin.layers import QUANTIZABLE_TYPES, TENSOR_TYPES
 from ort_quant_plugin.metrics import ErrorStats
-from ort_quant_plugin.model import read_model, write_model
+from ort_quant_plugin.model import Names, read_model, write_model
 from ort_quant_plugin.passes import prepare
 from ort_quant_plugin.progress import ProgressEvent
 
@@ -22,16 +24,16 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    import onnx_ir as ir
-
     from ort_quant_plugin.calibration.data import CalibrationData
+    from ort_quant_plugin.calibration.feeds import Array, Feed
     from ort_quant_plugin.progress import Progress
 
     PathLike = str | os.PathLike[str]
 
-__all__ = ["LayerComparison", "compare_layers"]
+__all__ = ["LayerComparison", "compare_layers", "model_with_layers"]
 
 _LAYER_TYPES = frozenset(QUANTIZABLE_TYPES + TENSOR_TYPES)
+_ORT_SUFFIX, _FAKE_QUANT_SUFFIX = "ort_model.onnx", "fake_quant_model.onnx"
 _DEQUANT_SUFFIXES = {"AscendDequant": ".dequant", "Mul": ".fakedequant.mul"}
 
 
@@ -43,11 +45,13 @@ class LayerComparison:
         name: Node name.
         op_type: ONNX operator.
         error: Its output in the quantized model against the float model.
+        own: The same, with the float model's values as its inputs; empty unless asked for.
     """
 
     name: str
     op_type: str
     error: ErrorStats = field(default_factory=ErrorStats)
+    own: ErrorStats = field(default_factory=ErrorStats)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -69,6 +73,7 @@ def compare_layers(
     candidate: PathLike,
     data: CalibrationData,
     *,
+    own: bool = False,
     progress: Progress | None = None,
     op_libraries: Sequence[str] = (),
 ) -> tuple[list[LayerComparison], list[str]]:
@@ -82,6 +87,7 @@ def compare_layers(
         reference: Float model the candidate was made from.
         candidate: fake_quant, deploy or QDQ model.
         data: Evaluation data; one batch of all layer outputs is in memory at a time.
+        own: Also measure what each layer does to the float model's values; one more run of the candidate per batch.
         progress: Receives one event per batch.
         op_libraries: Libraries of custom operators the models use.
 
@@ -91,8 +97,6 @@ def compare_layers(
     Raises:
         ModelError, DataError: as :func:`ort_quant_plugin.comparison.compare`.
     """
-    from ort_quant_plugin.comparison import open_model, run
-
     quantized = read_model(candidate)
     taps = list(_find_taps(quantized))
     prepared = read_model(reference)
@@ -104,20 +108,73 @@ def compare_layers(
     if not taps:
         return results, unmatched
     with tempfile.TemporaryDirectory(prefix="ort-quant-") as folder:
-        sessions = []
-        for index, (model, values) in enumerate(
-            [(prepared, [nodes[tap.node].outputs[0] for tap in taps]), (quantized, [tap.value for tap in taps])]
-        ):
-            path = Path(folder) / f"{index}.onnx"
-            _write_with_outputs(model, values, path)
-            sessions.append((open_model(path, op_libraries), [str(value.name) for value in values], path))
+        float_values = [nodes[tap.node].outputs[0] for tap in taps]
+        runners = [
+            _Runner(prepared, float_values, Path(folder) / "0.onnx", op_libraries),
+            _Runner(quantized, [tap.value for tap in taps], Path(folder) / "1.onnx", op_libraries),
+        ]
+        isolated = _IsolatedLayers(quantized, taps, Path(folder) / "2.onnx", op_libraries) if own else None
         for done, feed in enumerate(data, 1):
-            expected, found = (run(session, names, feed, path) for session, names, path in sessions)
+            expected, found = (runner.run(feed) for runner in runners)
             for result, one, other in zip(results, expected, found, strict=True):
                 result.error.update(one, other)
+            if isolated is not None:
+                for result, one, other in zip(results, expected, isolated.run(feed, expected), strict=True):
+                    result.own.update(one, other)
             if progress is not None:
                 progress(ProgressEvent(f"layers of {Path(candidate).name}", done, len(data)))
     return sorted(results, key=_badness), unmatched
+
+
+class _Runner:
+    """A copy of a model that gives the values of ``values``, in that order."""
+
+    def __init__(self, model: ir.Model, values: Sequence[ir.Value], path: Path, op_libraries: Sequence[str]) -> None:
+        from ort_quant_plugin.comparison import open_model
+
+        _write_with_outputs(model, values, path)
+        self._path = path
+        self._names = [str(value.name) for value in values]
+        self._session = open_model(path, op_libraries)
+
+    def run(self, feed: Feed) -> list[Array]:
+        from ort_quant_plugin.comparison import run
+
+        return run(self._session, self._names, feed, self._path)
+
+
+class _IsolatedLayers:
+    """The candidate cut behind every layer: what follows a layer reads the float layer's result from an input."""
+
+    def __init__(self, model: ir.Model, taps: Sequence[_Tap], path: Path, op_libraries: Sequence[str]) -> None:
+        names = Names(model)
+        self._inputs: list[str | None] = []
+        for tap in taps:
+            uses = list(tap.value.uses())
+            self._inputs.append(names.value(f"{tap.value.name}.float") if uses else None)
+            if uses:
+                given = ir.Value(name=self._inputs[-1], type=tap.value.type or ir.TensorType(ir.DataType.FLOAT))
+                model.graph.inputs.append(given)
+                for node, index in uses:
+                    node.replace_input_with(index, given)
+        self._runner = _Runner(model, [tap.value for tap in taps], path, op_libraries)
+
+    def run(self, feed: Feed, expected: Sequence[Array]) -> list[Array]:
+        given = {name: array for name, array in zip(self._inputs, expected, strict=True) if name is not None}
+        return self._runner.run({**feed, **given})
+
+
+def model_with_layers(path: PathLike) -> Path:
+    """The model whose layers :func:`compare_layers` can tell apart: ``path`` itself, or its fake_quant model.
+
+    An ``ort`` model's layers are fused, so their float outputs exist nowhere. The fake_quant model written beside it
+    has the same bits.
+    """
+    path = Path(path)
+    twin = path.with_name(path.name.removesuffix(_ORT_SUFFIX) + _FAKE_QUANT_SUFFIX)
+    if path.name.endswith(_ORT_SUFFIX) and twin.is_file() and not any(_find_taps(read_model(path))):
+        return twin
+    return path
 
 
 def _badness(layer: LayerComparison) -> float:

@@ -16,6 +16,8 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+pytest_plugins = ["pytester"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 

@@ -171,7 +171,7 @@ def _layer_parts(output: Output, candidate: CandidateReport, worst: int) -> Iter
     shown = candidate.layers if output.settings.verbose else candidate.layers[:worst]
     if shown:
         rest = f", the worst {len(shown)} of {len(candidate.layers)}" if len(shown) < len(candidate.layers) else ""
-        yield f"\nLayers of {candidate.path.name}, worst first{rest}"
+        yield f"\nLayers of {(candidate.layers_of or candidate.path).name}, worst first{rest}"
         yield ""
         rows = [[layer.name, layer.op_type, *views.error_cells(layer.error)] for layer in shown]
         yield output.table(["Layer", "Type", ("Cosine", "right"), ("SQNR dB", "right"), ("Max error", "right")], rows)

@@ -1,7 +1,7 @@
 """``ort-quant``: finds the verb, maps failures to exit codes.
 
-Exit codes: 0 done · 1 finding (models differ more than allowed) · 2 bad input or usage · 3 internal error ·
-130 interrupted.
+Exit codes: 0 done · 1 finding (a gate failed, models differ more than allowed) · 2 bad input or usage ·
+3 internal error · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ VERBS = {
     "lower": "Deploy model in, fast int8 model for ONNX Runtime on CPUs out.",
     "inspect": "List the layers of a model: quantized or why not, scales, granularity.",
     "compare": "Compare quantized models with the float model on data.",
+    "gate": "Fail a build when a quantized model loses more than it may.",
     "ops": "Show and check the custom-op library.",
     "triton": "Write, check, serve and measure Triton model repositories.",
     "plugins": "List installed plugins and what they add.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import click
 
 from ort_quant_plugin.cli import options
 from ort_quant_plugin.cli.output import get_output
-from ort_quant_plugin.errors import OpLibraryError
 from ort_quant_plugin.ops.catalogue import OPERATORS
 
 __all__ = ["command"]
@@ -72,21 +70,10 @@ def _facts() -> dict[str, Any]:
 
 
 def _instruction_set() -> str:
-    """Ask the library which instruction sets the machine has; its refusal of an unknown one lists them."""
-    from ort_quant_plugin.ops.library import session_options
+    from ort_quant_plugin.ops.instruction_sets import FORCING_VARIABLE, instruction_sets
 
-    forced = os.environ.get("ORT_QUANT_ISA")
+    forced = os.environ.get(FORCING_VARIABLE)
     if forced:
-        return f"{forced} (forced by ORT_QUANT_ISA)"
-    os.environ["ORT_QUANT_ISA"] = "?"
-    try:
-        session_options()
-    except OpLibraryError as error:
-        found = re.search(r"expected one of: ([\w, ]+)", error.message)
-        if found is None:
-            raise
-        names = found[1].split(", ")
-        return f"{names[-1]} (of {', '.join(names)})"
-    finally:
-        del os.environ["ORT_QUANT_ISA"]
-    return "unknown"
+        return f"{forced} (forced by {FORCING_VARIABLE})"
+    names = instruction_sets()
+    return f"{names[-1]} (of {', '.join(names)})" if names else "unknown"

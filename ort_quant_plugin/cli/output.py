@@ -85,11 +85,12 @@ class Output:
             whole = {"schema": f"ort-quant/{self.verb}/1", **document}
             click.echo(json.dumps(_json_safe(whole), indent=2, allow_nan=False, ensure_ascii=False))
             return
-        from rich.text import Text
+        _print(self.stdout, parts)
 
-        console = self.stdout
-        for part in parts:
-            console.print(part, soft_wrap=isinstance(part, (str, Text)))
+    def log(self, parts: Iterable[RenderableType]) -> None:
+        """Print ``parts`` for people on stderr, where stdout is for something else; silent with ``--quiet``."""
+        if not self.settings.quiet:
+            _print(self.stderr, parts)
 
     def note(self, text: str) -> None:
         """Say something the user may want to know; silent with ``--quiet``."""
@@ -138,6 +139,13 @@ class Output:
 
         with progress_bar(console) as bar:
             yield bar_updates(bar)
+
+
+def _print(console: Console, parts: Iterable[RenderableType]) -> None:
+    from rich.text import Text
+
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, (str, Text)))
 
 
 def _plain_progress(console: Console) -> Callable[[ProgressEvent], None]:

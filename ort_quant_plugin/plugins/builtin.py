@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.calibration.methods.base import CalibrationMethod
     from ort_quant_plugin.export.base import Exporter
+    from ort_quant_plugin.gates.metrics.base import GateMetric
     from ort_quant_plugin.passes.base import GraphPass
     from ort_quant_plugin.plugins.registry import Registrar
     from ort_quant_plugin.weights.base import WeightQuantizer
 
 __all__ = [
     "ort_quant_register_exporters",
+    "ort_quant_register_gate_metrics",
     "ort_quant_register_methods",
     "ort_quant_register_metrics",
     "ort_quant_register_passes",
@@ -83,3 +85,12 @@ def ort_quant_register_metrics(registry: Registrar[Callable[[Any, Any], float]])
 
     for name, metric in BUILTIN_METRICS.items():
         registry.add(name, metric)
+
+
+@hookimpl
+def ort_quant_register_gate_metrics(registry: Registrar[GateMetric]) -> None:
+    """Register the metrics gates can have."""
+    from ort_quant_plugin.gates.metrics import BUILTIN_GATE_METRICS
+
+    for metric in BUILTIN_GATE_METRICS:
+        registry.add(metric.name, metric)

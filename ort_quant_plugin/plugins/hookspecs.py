@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.calibration.methods.base import CalibrationMethod
     from ort_quant_plugin.config.model import QuantConfig
     from ort_quant_plugin.export.base import Exporter
+    from ort_quant_plugin.gates.metrics.base import GateMetric
     from ort_quant_plugin.passes.base import GraphPass
     from ort_quant_plugin.passes.pipeline import Pipeline
     from ort_quant_plugin.plugins.kinds import ReportSection, Target
@@ -34,6 +35,7 @@ __all__ = [
     "ort_quant_modify_pipeline",
     "ort_quant_register_commands",
     "ort_quant_register_exporters",
+    "ort_quant_register_gate_metrics",
     "ort_quant_register_importers",
     "ort_quant_register_methods",
     "ort_quant_register_metrics",
@@ -160,7 +162,23 @@ def ort_quant_register_metrics(registry: Registrar[Callable[[Any, Any], float]])
 
     When:
         Once per manager, before the first registry is read. ``compare`` prints the mean
-        over batches of each.
+        over batches of each; gates judge the mean over samples.
+    """
+
+
+@hookspec
+def ort_quant_register_gate_metrics(registry: Registrar[GateMetric]) -> None:
+    """Add gate metrics: numbers that accuracy gates have thresholds for.
+
+    Args:
+        registry: ``registry.add(name, metric)``; ``metric`` is a ``gates.metrics.GateMetric``, mostly a
+            ``SampleMetric``.
+
+    Returns:
+        Nothing.
+
+    When:
+        Once per manager, before the first registry is read. The name is then legal as ``metric=`` of a gate.
     """
 
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.calibration.methods.base import CalibrationMethod
     from ort_quant_plugin.export.base import Exporter
+    from ort_quant_plugin.gates.metrics.base import GateMetric
     from ort_quant_plugin.passes.base import GraphPass
     from ort_quant_plugin.weights.base import WeightQuantizer
 
 __all__ = [
     "COMMANDS",
     "EXPORTERS",
+    "GATE_METRICS",
     "IMPORTERS",
     "KINDS",
     "METHODS",
@@ -86,6 +88,14 @@ def _command_problem(value: object) -> str | None:
     return None if isinstance(value, click.Command) else f"is a {type(value).__name__}; expected a click.Command"
 
 
+def _gate_metric_problem(value: object) -> str | None:
+    from ort_quant_plugin.gates.metrics.base import GateMetric
+
+    if not isinstance(value, GateMetric):
+        return f"is a {type(value).__name__}; expected a GateMetric"
+    return _with("name", "summary")(value)
+
+
 METHODS: Kind[CalibrationMethod] = Kind(
     "methods", "calibration method", _with("name", "summary", "parameters", "choose"), named=True
 )
@@ -101,6 +111,7 @@ EXPORTERS: Kind[Exporter] = Kind(
 IMPORTERS: Kind[Callable[..., Any]] = Kind("importers", "importer", _with("__call__"))
 TARGETS: Kind[Target] = Kind("targets", "target", _target_problem, named=True)
 METRICS: Kind[Callable[[Any, Any], float]] = Kind("metrics", "metric", _with("__call__"))
+GATE_METRICS: Kind[GateMetric] = Kind("gate_metrics", "gate metric", _gate_metric_problem, named=True)
 OP_LIBRARIES: Kind[str | os.PathLike[str]] = Kind("op_libraries", "op library", _path_problem)
 COMMANDS: Kind[click.Command] = Kind("commands", "command", _command_problem)
 
@@ -112,6 +123,7 @@ KINDS: tuple[Kind[Any], ...] = (
     EXPORTERS,
     IMPORTERS,
     METRICS,
+    GATE_METRICS,
     OP_LIBRARIES,
     COMMANDS,
 )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ort_quant_plugin.config.algorithms import AlgorithmSpec
     from ort_quant_plugin.config.model import QuantConfig
     from ort_quant_plugin.export.base import Exporter
+    from ort_quant_plugin.gates.metrics.base import GateMetric
     from ort_quant_plugin.passes.base import GraphPass
     from ort_quant_plugin.passes.pipeline import Pipeline
     from ort_quant_plugin.report import QuantizationReport
@@ -192,6 +193,10 @@ class PluginManager:
     def metrics(self) -> Registry[Callable[[Any, Any], float]]:
         """Metrics by name."""
         return self._collect(kinds.METRICS)
+
+    def gate_metrics(self) -> Registry[GateMetric]:
+        """Gate metrics by name."""
+        return self._collect(kinds.GATE_METRICS)
 
     def op_libraries(self) -> Registry[str | os.PathLike[str]]:
         """Paths of further custom-op libraries by name."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -30,25 +27,8 @@ def script(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: p.name)
-def test_blocks_run(page, tmp_path):
-    tools, folder = tmp_path / "bin", tmp_path / "work"
-    tools.mkdir()
-    folder.mkdir()
-    command = tools / "ort-quant"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ort_quant_plugin "$@"\n')
-    command.chmod(0o755)
-    environment = dict(os.environ, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
-    environment["PYTHONPATH"] = str(Path(find_spec("ort_quant_plugin").origin).parents[1])
-    done = subprocess.run(
-        ["bash", "-c", script(page)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{page.name}:\n{done.stdout}\n{done.stderr}"
+def test_blocks_run(page, shell, tmp_path):
+    shell(script(page), tmp_path / "work")
 
 
 def test_the_two_commands_of_the_readme():

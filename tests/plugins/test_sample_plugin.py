@@ -97,6 +97,11 @@ def test_metric(manager: PluginManager):
     assert manager.metrics()["mean_abs_error"]([1.0, 2.0], [0.0, 4.0]) == 1.5
 
 
+def test_gate_metric(manager: PluginManager):
+    rows = manager.gate_metrics()["margin"].rows(None, {"scores": np.array([[1.0, 5.0, 3.0], [2.0, 2.0, 0.0]])})
+    assert rows.tolist() == [[2.0], [0.0]]
+
+
 def test_should_quantize_follows_the_pattern(manager: PluginManager, monkeypatch: pytest.MonkeyPatch):
     nodes = [ir.node("Conv", [ir.val("x"), ir.val("w")], name=name) for name in ("head_conv", "stem_conv")]
     assert [manager.reason_to_skip(node, None) for node in nodes] == [None, None]  # type: ignore[arg-type]
@@ -155,6 +160,7 @@ def test_installed_plugin_is_found(installed: Path, tmp_path: Path):
         "builtin": False,
         "hooks": [
             "ort_quant_register_commands",
+            "ort_quant_register_gate_metrics",
             "ort_quant_register_methods",
             "ort_quant_register_metrics",
             "ort_quant_register_passes",
@@ -165,6 +171,7 @@ def test_installed_plugin_is_found(installed: Path, tmp_path: Path):
             "methods": ["minmax_plus"],
             "passes": ["collapse_relu"],
             "metrics": ["mean_abs_error"],
+            "gate_metrics": ["margin"],
             "commands": ["widest-ranges"],
         },
         "error": None,

@@ -20,7 +20,7 @@ def test_snippet_is_in_its_file(name: str, text: str):
 
 def test_every_code_block_names_its_file():
     text = TUTORIAL.read_text(encoding="utf-8")
-    assert len(re.findall(r"^```(?:python|toml)$", text, re.MULTILINE)) == len(SNIPPETS) == 8
+    assert len(re.findall(r"^```(?:python|toml)$", text, re.MULTILINE)) == len(SNIPPETS) == 9
     assert {name for name, _ in SNIPPETS} == {
         "pyproject.toml",
         *(str(path.relative_to(SAMPLE)) for path in SAMPLE.glob("ort_quant_sample/*.py")),

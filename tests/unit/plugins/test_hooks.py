@@ -17,6 +17,7 @@ from ort_quant_plugin.config import AlgorithmSpec, QuantConfig
 from ort_quant_plugin.demo import demo_model_path
 from ort_quant_plugin.errors import PluginError
 from ort_quant_plugin.export import FakeQuantExporter
+from ort_quant_plugin.gates.metrics import SampleMetric
 from ort_quant_plugin.passes import PassReport, Phase
 from ort_quant_plugin.plugins import PluginManager, ReportSection, Target, hookimpl
 from ort_quant_plugin.record import Record
@@ -215,6 +216,31 @@ def test_hook_register_metrics(manager: PluginManager):
     manager.register(Plugin(), name="plugin")
     assert manager.metrics()["zero"](1, 2) == 0.0
     assert manager.metrics()["mse"]([1.0], [3.0]) == 4.0
+
+
+def test_hook_register_gate_metrics(manager: PluginManager):
+    class Hits(SampleMetric):
+        name = "hits"
+        summary = "all right"
+
+        def rows(self, batch, outputs):
+            return [[1.0]] * batch.size
+
+    class Plugin:
+        @hookimpl
+        def ort_quant_register_gate_metrics(self, registry):
+            registry.add("hits", Hits())
+
+    class NoMetric:
+        @hookimpl
+        def ort_quant_register_gate_metrics(self, registry):
+            registry.add("print", print)
+
+    manager.register(Plugin(), name="plugin")
+    assert next(iter(manager.gate_metrics())) == "top1"
+    assert manager.gate_metrics()["hits"].kind == "pair"
+    with pytest.raises(PluginError, match=r"is a builtin_function_or_method; expected a GateMetric"):
+        manager.register(NoMetric(), name="no_metric")
 
 
 def test_hook_register_op_libraries(manager: PluginManager, tmp_path: Path):

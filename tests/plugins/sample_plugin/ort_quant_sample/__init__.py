@@ -31,6 +31,13 @@ def ort_quant_register_metrics(registry):
 
 
 @hookimpl
+def ort_quant_register_gate_metrics(registry):
+    from ort_quant_sample.gate_metrics import Margin
+
+    registry.add("margin", Margin())
+
+
+@hookimpl
 def ort_quant_register_commands(registry):
     from ort_quant_sample.commands import widest_ranges
 
