@@ -53,6 +53,7 @@ def ensure(environment: Environment, cache: Path, python: Path, runtime: str) ->
     """
     requirements = [requirement.format(runtime=runtime) for requirement in environment.requirements]
     recipe = json.dumps([requirements, environment.bare, environment.module, str(python.resolve()), sys.version])
+    cache = cache.absolute()  # the tools run in folders of their own
     folder = cache / f"{environment.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     interpreter = folder / "bin" / "python"
     cache.mkdir(parents=True, exist_ok=True)
