@@ -210,7 +210,8 @@ def compare(
         op_libraries: Libraries of custom operators the models use.
 
     Raises:
-        ModelError: a model cannot be loaded, or its inputs or outputs differ from the reference's.
+        ModelError: a model cannot be loaded, its inputs or outputs differ from the reference's, or the fake_quant model
+            that tells the layers of an ``ort`` model is of another one.
         DataError: the data does not fit, or labels are fewer or larger than the outputs say.
     """
     started = time.perf_counter()
@@ -240,10 +241,10 @@ def compare(
     if judge is not None:
         judge.finish()
     if layers:
-        from ort_quant_plugin.comparison_layers import compare_layers, model_with_layers
+        from ort_quant_plugin.comparison_layers import compare_layers, verified_model_with_layers
 
         for candidate in report.candidates:
-            candidate.layers_of = model_with_layers(candidate.path)
+            candidate.layers_of = verified_model_with_layers(candidate.path, data, op_libraries=op_libraries)
             candidate.layers, candidate.unmatched = compare_layers(
                 reference, candidate.layers_of, data, progress=progress, op_libraries=op_libraries
             )

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from ort_quant_plugin.errors import ModelError
 from ort_quant_plugin.layers import QUANTIZABLE_TYPES, TENSOR_TYPES
-from ort_quant_plugin.metrics import ErrorStats
+from ort_quant_plugin.metrics import ErrorStats, same_bits
 from ort_quant_plugin.model import Names, read_model, write_model
 from ort_quant_plugin.passes import prepare
 from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ort_quant_plugin.calibration.data import CalibrationData
     from ort_quant_plugin.calibration.feeds import Array, Feed
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-__all__ = ["LayerComparison", "compare_layers", "model_with_layers"]
+__all__ = ["LayerComparison", "compare_layers", "model_with_layers", "same_outputs", "verified_model_with_layers"]
 
 _LAYER_TYPES = frozenset(QUANTIZABLE_TYPES + TENSOR_TYPES)
 _ORT_SUFFIX, _FAKE_QUANT_SUFFIX = "ort_model.onnx", "fake_quant_model.onnx"
@@ -175,6 +176,50 @@ def model_with_layers(path: PathLike) -> Path:
     if path.name.endswith(_ORT_SUFFIX) and twin.is_file() and not any(_find_taps(read_model(path))):
         return twin
     return path
+
+
+def verified_model_with_layers(
+    path: PathLike, data: Iterable[Feed], *, op_libraries: Sequence[str] = (), threads: int | None = None
+) -> Path:
+    """:func:`model_with_layers`, once it has given the same bits as ``path`` on all of ``data``.
+
+    Raises:
+        ModelError: The model beside it is another one.
+    """
+    found = model_with_layers(path)
+    if found != Path(path) and not same_outputs(path, found, data, op_libraries=op_libraries, threads=threads):
+        raise ModelError(
+            f"The layers of {str(path)!r} are fused, and {found.name!r} beside it has other outputs: it is not the "
+            "same model.",
+            hint="Write both models in one run, or remove the model that is out of date.",
+            path=str(path),
+            value=str(found),
+        )
+    return found
+
+
+def same_outputs(
+    one: PathLike,
+    other: PathLike,
+    data: Iterable[Feed],
+    *,
+    op_libraries: Sequence[str] = (),
+    threads: int | None = None,
+) -> bool:
+    """Whether two models give the same bits in all numeric outputs of the first."""
+    from ort_quant_plugin.comparison import numeric_outputs, open_model, run
+
+    sessions = [open_model(path, op_libraries, threads=threads) for path in (one, other)]
+    names, theirs = (numeric_outputs(session)[0] for session in sessions)
+    if not set(names) <= set(theirs):
+        return False
+    for feed in data:
+        found, expected = (
+            run(session, names, feed, path) for session, path in zip(sessions, (one, other), strict=True)
+        )
+        if not all(map(same_bits, found, expected)):
+            return False
+    return True
 
 
 def _badness(layer: LayerComparison) -> float:

@@ -34,6 +34,7 @@ __all__ = [
     "cosine",
     "max_abs_error",
     "mse",
+    "same_bits",
     "sqnr_db",
     "top_k",
     "top_k_count",
@@ -58,6 +59,7 @@ class ErrorStats:
         sum_ad: Σ|x−y|, likewise.
         max_abs_error: Largest |x−y|, infinite as soon as ``nonfinite`` is not 0.
         nonfinite: Elements that are NaN or infinite on one side only, or differently on both.
+        both_nan: Elements that are NaN on both sides: they count as equal, which callers may see otherwise.
     """
 
     count: int = 0
@@ -68,6 +70,7 @@ class ErrorStats:
     max_abs_error: float = 0.0
     nonfinite: int = 0
     sum_ad: float = 0.0
+    both_nan: int = 0
 
     def update(self, reference: ArrayLike, candidate: ArrayLike) -> None:
         """Add one batch.
@@ -92,7 +95,9 @@ class ErrorStats:
     def _add(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.all():
-            same = (x == y) | (np.isnan(x) & np.isnan(y))
+            both_nan = np.isnan(x) & np.isnan(y)
+            self.both_nan += int(np.count_nonzero(both_nan))
+            same = (x == y) | both_nan
             self.nonfinite += int(np.count_nonzero(~finite & ~same))
             x, y = x[finite], y[finite]
         difference = x - y
@@ -166,6 +171,11 @@ def _stats(reference: ArrayLike, candidate: ArrayLike) -> ErrorStats:
     stats = ErrorStats()
     stats.update(reference, candidate)
     return stats
+
+
+def same_bits(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    """Whether two arrays have the same type, shape and bits: −0 is not 0, and a NaN equals itself."""
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def cosine(reference: ArrayLike, candidate: ArrayLike) -> float:

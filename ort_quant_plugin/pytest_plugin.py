@@ -95,6 +95,11 @@ class _Hooks:
         """https://docs.pytest.org/en/stable/reference/reference.html#std-hook-pytest_deselected."""
         self.gates.deselect(items)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """https://docs.pytest.org/en/stable/reference/reference.html#std-hook-pytest_collectreport."""
+        if report.skipped:
+            self.gates.uncollected(report.nodeid)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """https://docs.pytest.org/en/stable/reference/reference.html#std-hook-pytest_runtest_setup."""
@@ -104,7 +109,7 @@ class _Hooks:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         """https://docs.pytest.org/en/stable/reference/reference.html#std-hook-pytest_runtest_call.
 
-        A gate that has judged nothing has not passed.
+        A gate that has judged nothing has not passed, and neither has one whose failure the test has caught.
         """
         outcome = yield
         if GATE in item.stash and not item.stash[RESULTS]:
@@ -113,6 +118,7 @@ class _Hooks:
                 "or quant_gate.judge() with a measurement of your own.",
                 pytrace=False,
             )
+        self.gates.fail_if_missed(item)
         return outcome
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

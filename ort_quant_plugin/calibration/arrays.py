@@ -178,13 +178,13 @@ def open_npz(path: Path, specs: Sequence[TensorSpec], batch_size: int) -> BatchD
 def _stream(files: Mapping[str, _ArrayFile], specs: Sequence[TensorSpec], batch_size: int, path: Path) -> BatchData:
     size, dynamic = static_batch(specs, batch_size)
     counts = _count_samples({file.name: file.shape for file in files.values()}, path.name)
-    names, notes = group([f"{path.name}[{index}]" for index in range(counts)], size, keep_rest=dynamic)
+    names, notes, dropped = group([f"{path.name}[{index}]" for index in range(counts)], size, keep_rest=dynamic)
 
     def read(start: int, stop: int) -> Iterator[Feed]:
         for rows in zip(*(file.rows(size, start * size, stop * size) for file in files.values()), strict=True):
             yield dict(zip(files, rows, strict=True))
 
-    return BatchData(specs, names, read, notes, identity=lambda: file_state(path))
+    return BatchData(specs, names, read, notes, dropped, identity=lambda: file_state(path))
 
 
 def open_arrays(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], batch_size: int) -> BatchData:
@@ -205,7 +205,7 @@ def open_arrays(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], batch_si
     whole = name_feed(arrays, specs, "The data")
     size, dynamic = static_batch(specs, batch_size)
     count = _count_samples({f"array '{name}'": array.shape for name, array in whole.items()}, "array")
-    names, notes = group([f"array[{index}]" for index in range(count)], size, keep_rest=dynamic)
+    names, notes, dropped = group([f"array[{index}]" for index in range(count)], size, keep_rest=dynamic)
 
     def read(start: int, stop: int) -> Iterator[Feed]:
         for index in range(start, stop):
@@ -214,7 +214,7 @@ def open_arrays(arrays: Mapping[str, Any], specs: Sequence[TensorSpec], batch_si
     def identity() -> object:
         return {name: array_state(array) for name, array in whole.items()}
 
-    return BatchData(specs, names, read, notes, identity=identity)
+    return BatchData(specs, names, read, notes, dropped, identity=identity)
 
 
 def _count_samples(shapes: Mapping[str, tuple[int, ...]], label: str) -> int:

@@ -49,12 +49,14 @@ class BatchData:
         batch_names: See the attribute.
         read: ``read(start, stop)`` yields batches start to stop − 1 and touches no others.
         notes: See the attribute.
+        dropped: See the attribute.
         identity: What tells this source from others, beyond inputs and names: a value JSON can hold,
             ``None`` where it cannot be known.
 
     Attributes:
         batch_names: Source of each sample, one list per batch.
         notes: What the user should know and would not see (samples dropped from an incomplete batch).
+        dropped: How many samples were dropped.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class BatchData:
         batch_names: list[list[str]],
         read: Callable[[int, int], Iterator[Feed]],
         notes: Sequence[str] = (),
+        dropped: int = 0,
         *,
         identity: Callable[[], object] = lambda: None,
     ) -> None:
         self.batch_names = batch_names
         self.notes = list(notes)
+        self.dropped = dropped
         self._specs = list(specs)
         self._read = read
         self._identity = identity
@@ -148,8 +152,8 @@ def source_label(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
 
 
-def group(names: Sequence[str], batch_size: int, *, keep_rest: bool) -> tuple[list[list[str]], list[str]]:
-    """Split sample names into batches; return them with notes about what was dropped.
+def group(names: Sequence[str], batch_size: int, *, keep_rest: bool) -> tuple[list[list[str]], list[str], int]:
+    """Split sample names into batches; return them with notes about what was dropped, and how many samples were.
 
     Args:
         names: One name per sample, in order.
@@ -161,7 +165,7 @@ def group(names: Sequence[str], batch_size: int, *, keep_rest: bool) -> tuple[li
     """
     batches = [list(names[start : start + batch_size]) for start in range(0, len(names), batch_size)]
     if keep_rest or not batches or len(batches[-1]) == batch_size:
-        return batches, []
+        return batches, [], 0
     rest = batches.pop()
     if not batches:
         raise DataError(
@@ -174,4 +178,4 @@ def group(names: Sequence[str], batch_size: int, *, keep_rest: bool) -> tuple[li
         f"{len(rest)} of {len(names)} samples left out: the model runs batches of {batch_size} "
         f"and the last one is incomplete ({source_label(rest)})."
     )
-    return batches, [note]
+    return batches, [note], len(rest)

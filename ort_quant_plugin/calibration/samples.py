@@ -98,7 +98,7 @@ def open_samples(
                 path=str(path),
             )
     size, dynamic = static_batch(inputs, batch_size)
-    batches, notes = group(names, size, keep_rest=dynamic)
+    batches, notes, dropped = group(names, size, keep_rest=dynamic)
 
     def read(start: int, stop: int) -> Iterator[Feed]:
         for index in range(start, stop):
@@ -108,7 +108,7 @@ def open_samples(
     def identity() -> object:
         return preprocess.identity, [file_state(path) for path in paths[: sum(map(len, batches))]]
 
-    return BatchData(inputs, batches, read, notes, identity=identity)
+    return BatchData(inputs, batches, read, notes, dropped, identity=identity)
 
 
 def _read_sample(path: Path, preprocess: ImagePreprocess, spec: TensorSpec) -> Array:

@@ -76,7 +76,7 @@ class Presentation:
         source = source or next((path for path in self.reports if report_format(path) == "json"), None)
         for path in self.reports:
             write_report(path, report, source=source)
-        found = bool(report.failed or (self.require_all and report.not_run))
+        found = bool(report.failed or not report.passed or (self.require_all and report.not_run))
         text = self._parts(output, report, source, found=found)
         if self.style == "text":
             output.result(report.to_dict(), text)
@@ -91,6 +91,8 @@ class Presentation:
         yield from parts(output, report, source)
         if self.reports:
             yield f"Written: {', '.join(self.reports)}"
+        if not (report.passed or report.failed):
+            yield "No gate was judged, so none has passed."
         word = stylize("FAILED", "bold red") if found else stylize("PASSED", "bold green")
         yield word.append(f" in {report.seconds:.1f} s: ort-quant {shlex.join(output.settings.arguments)}")
 

@@ -70,7 +70,8 @@ def command(
     presentation.check()
     for gate in chosen:  # all of them before the first inference
         metric_named(gate.metric).parse_options(gate.options, f"{path}, gate '{gate.name}'")
-    baselines = Baselines(baseline_dir or file.baseline_dir, update=update_baselines)
+    folder = baseline_dir or file.baseline_dir
+    baselines = Baselines(folder, update=update_baselines, partial=max_samples is not None)
     with get_output().progress() as progress:
         limited = [_limited(gate, max_samples) for gate in chosen]
         report = run_gates(limited, baselines=baselines, progress=progress)

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,8 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         output = Output(self.settings)
+        if record.exc_info and self.settings.debug:
+            traceback.print_exception(*record.exc_info)
         if record.levelno >= logging.WARNING:
             output.warn(record.getMessage())
         else:
@@ -231,7 +234,7 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def logging_to_stderr(settings: Settings) -> Iterator[None]:
-    """Show warnings of the package (with ``-vv`` its information too) while a command runs.
+    """Show warnings of the package (with ``-vv`` its information, with ``--debug`` all) while a command runs.
 
     Where ``AMCT_LOG_LEVEL`` is set the package's own console handler does it, in AMCT's format.
     """
@@ -242,7 +245,7 @@ def logging_to_stderr(settings: Settings) -> Iterator[None]:
     handler, level, propagate = LogHandler(settings), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
-    logger.setLevel(logging.INFO if settings.verbose > 1 else logging.WARNING)
+    logger.setLevel(logging.DEBUG if settings.debug else logging.INFO if settings.verbose > 1 else logging.WARNING)
     try:
         yield
     finally:

@@ -7,13 +7,13 @@ fails too. The files are for version control: no absolute paths, a line per fact
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ort_quant_plugin.errors import ConfigError
 from ort_quant_plugin.gates.documents import broken_document, read_document, write_document
+from ort_quant_plugin.gates.gate import baseline_parts, without_folders
 from ort_quant_plugin.gates.judge import judge
 from ort_quant_plugin.gates.measurement import Measurement, Verdict
 
@@ -37,11 +37,13 @@ class Baselines:
     Args:
         folder: The folder; made when the first baseline is written.
         update: Whether gates rewrite their baselines.
+        partial: The run measures a part of the data, so that missing baselines must not be written.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], update: bool = False) -> None:
+    def __init__(self, folder: str | os.PathLike[str], update: bool = False, *, partial: bool = False) -> None:
         self.folder = Path(folder)
         self.update = update
+        self.partial = partial
 
     def path(self, name: str) -> Path:
         """File of a baseline: ``/`` makes folders, characters that file systems dislike become ``%XX``.
@@ -49,14 +51,7 @@ class Baselines:
         Raises:
             ConfigError: The name leads out of the folder or names no file.
         """
-        parts = name.split("/")
-        if any(part in {"", ".", ".."} for part in parts):
-            raise ConfigError(
-                f"{name!r} is no name of a baseline; expected parts separated by '/', none of them empty, '.' or '..'.",
-                hint="Use a name such as 'resnet18-int8' or 'test_gates/top1'.",
-                value=name,
-            )
-        *folders, last = (quote(part, safe="[]=,+@ ") for part in parts)
+        *folders, last = (quote(part, safe="[]=,+@ ") for part in baseline_parts(name))
         return self.folder.joinpath(*folders, f"{last}.json")
 
     def read(self, name: str) -> Measurement | None:
@@ -88,6 +83,7 @@ class Baselines:
         content = {**measurement.to_dict(), "layers": [], "layers_note": None}
         content["models"] = {role: _without_folder(facts, "path") for role, facts in content["models"].items()}
         content["data"] = _without_folder(content["data"], "spec")
+        content["options"] = without_folders(content["options"])
         write_document(path, SCHEMA, {"name": name, "measurement": content})
         return path
 
@@ -101,7 +97,8 @@ def settle(gate: Gate, measurement: Measurement, baselines: Baselines | None) ->
         baselines: Where baselines are; needed when the gate names one.
 
     Raises:
-        ConfigError: The gate names a baseline and there is no folder for it; see also :func:`judge`.
+        ConfigError: The gate names a baseline, and there is no folder for it, or it is missing and the run measures
+            only a part of the data; see also :func:`judge`.
         OutputError: The baseline cannot be written.
     """
     if gate.baseline is None:
@@ -113,8 +110,14 @@ def settle(gate: Gate, measurement: Measurement, baselines: Baselines | None) ->
             gate=gate.name,
         )
     stored = baselines.read(gate.baseline)
-    if math.isnan(measurement.value):  # fails, and is nothing to hold later runs against
+    if measurement.is_lost:  # fails, and is nothing to hold later runs against
         return judge(gate if stored else dataclasses.replace(gate, max_drop=None), measurement, stored)
+    if stored is None and baselines.partial:
+        raise ConfigError(
+            f"There is no baseline {str(baselines.path(gate.baseline))!r}, and none is written of a part of the data.",
+            hint="Run the gate once without a limit of samples.",
+            gate=gate.name,
+        )
     if stored is None:
         path = baselines.write(gate.baseline, measurement)
         return _written(gate, measurement, f"baseline {str(path)!r} did not exist and was written: check and commit it")
@@ -138,6 +141,7 @@ def _unchanged(stored: Measurement, measurement: Measurement) -> bool:
     for document in (ours, theirs):
         document["models"] = {role: facts.get("sha256") for role, facts in document["models"].items()}
         document["data"] = document["data"].get("sha256")
+        document["options"] = without_folders(document["options"])
         for key in ("layers", "layers_note", "details", "created", "seconds"):
             del document[key]
     return ours == theirs

@@ -6,12 +6,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ort_quant_plugin.comparison_layers import compare_layers, model_with_layers
+from ort_quant_plugin.comparison_layers import compare_layers, model_with_layers, same_outputs
 from ort_quant_plugin.errors import OrtQuantError
 from ort_quant_plugin.gates.measurement import LayerBlame
 from ort_quant_plugin.gates.metrics import metric_named
-from ort_quant_plugin.gates.model_files import model_facts
-from ort_quant_plugin.gates.reproduce import same_bits
 
 if TYPE_CHECKING:
     from ort_quant_plugin.comparison_layers import LayerComparison
@@ -57,7 +55,8 @@ def _blame(evaluation: Evaluation) -> tuple[list[LayerBlame], str | None]:
     measured = model_with_layers(path)
     notes = []
     if measured != path:
-        if not _same_outputs(evaluation, measured):
+        first, gate = evaluation.samples(_SAMPLES), evaluation.gate
+        if not same_outputs(path, measured, first, op_libraries=gate.op_libraries, threads=gate.threads):
             return [], f"{path.name} has none that can be told apart, and {measured.name} beside it has other outputs"
         notes.append(f"of {measured.name}, which has the same outputs")
     samples = evaluation.samples(_SAMPLES)
@@ -81,17 +80,3 @@ def _worst(layers: list[LayerComparison]) -> list[LayerBlame]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _same_outputs(evaluation: Evaluation, other: Path) -> bool:
-    """Whether two models give the same bits on the first samples."""
-    models = [evaluation.model, model_facts(other)]
-    assert evaluation.dataset is not None
-    seen = 0
-    for rows, (one, two) in evaluation.cache.run(models, evaluation.dataset, evaluation.gate):
-        if any(name not in two or not same_bits(array, two[name]) for name, array in one.items()):
-            return False
-        seen += rows.size
-        if seen >= _SAMPLES:
-            break
-    return True

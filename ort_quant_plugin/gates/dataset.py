@@ -14,7 +14,7 @@ from ort_quant_plugin.calibration.data import ImagePreprocess, open_data
 from ort_quant_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ort_quant_plugin.calibration.batches import BatchData
     from ort_quant_plugin.calibration.feeds import Array, Feed
@@ -62,22 +62,37 @@ class Dataset:
         data: The batches.
         key: Tells this data from others within one run.
         max_samples: Limit, ``None`` for all.
+        has_rows: Whether the first axis of a feed is that of its samples; asked once, about a feed without a name for
+            each sample. Otherwise each feed is one sample. ``None``: it always is.
+        fixed_batch: Whether the model takes whole batches only.
 
     Attributes:
         data: As given.
         key: As given, with the limit.
-        truncated: Whether samples were left out, because of the limit or in an incomplete batch.
+        truncated: Whether samples were left out because of the limit.
         size: Samples fed in the longest pass so far.
         sha256: Of those samples, whatever the batch size.
+        last_sha256: Of the samples that the last pass has fed.
     """
 
-    def __init__(self, data: BatchData, key: str, max_samples: int | None) -> None:
+    def __init__(
+        self,
+        data: BatchData,
+        key: str,
+        max_samples: int | None,
+        has_rows: Callable[[Feed], bool] | None = None,
+        *,
+        fixed_batch: bool = False,
+    ) -> None:
         self.data = data
         self.key = f"{key} {max_samples}"
-        self.truncated = bool(data.notes)
+        self.truncated = False
         self.size = 0
-        self.sha256 = ""
+        self.sha256 = self.last_sha256 = ""
         self._max_samples = max_samples
+        self._has_rows = has_rows
+        self._rows_known: bool | None = None
+        self._fixed_batch = fixed_batch
 
     def feeds(self) -> Iterator[tuple[SampleRows, Feed]]:
         """Read the batches; each call starts anew."""
@@ -86,17 +101,28 @@ class Dataset:
             rows = self._rows(self.data.batch_names[index], feed, used)
             digest.update(feed, rows)
             used += rows.size
+            self.last_sha256 = digest.hexdigest()
             if used > self.size:
-                self.size, self.sha256 = used, digest.hexdigest()
+                self.size, self.sha256 = used, self.last_sha256
             full = used == self._max_samples
             self.truncated |= full and (rows.size < rows.fed or index + 1 < len(self.data))
             yield rows, feed
             if full:
                 return
 
+    def cut(self, rows: SampleRows, feed: Feed) -> tuple[int, Feed]:
+        """A feed without the samples that do not count, and how many it holds; a fixed batch stays whole."""
+        if rows.size == rows.fed or self._fixed_batch:
+            return rows.fed, feed
+        return rows.size, {name: _first_rows(array, rows) for name, array in feed.items()}
+
     def _rows(self, source: Sequence[str], feed: Feed, used: int) -> SampleRows:
-        first = next((array.shape[0] for array in feed.values() if array.ndim), 1)
-        fed = len(source) if len(source) > 1 else first
+        fed = len(source)
+        if fed == 1:
+            first = next((array.shape[0] for array in feed.values() if array.ndim), 1)
+            if first > 1 and self._rows_known is None:
+                self._rows_known = self._has_rows is None or self._has_rows(feed)
+            fed = first if self._rows_known or first == 0 else 1
         left = fed if self._max_samples is None else self._max_samples - used
         return SampleRows(source, min(fed, left), fed)
 
@@ -112,12 +138,14 @@ class FirstSamples:
         batch_names: Where the samples come from, batch by batch, as far as is known before they are read.
         key: The dataset's.
         size: Samples read in the longest pass.
+        sha256: Of the samples of the last pass.
     """
 
     def __init__(self, dataset: Dataset, count: int | None = None) -> None:
         self.batch_names = [list(names) for names in dataset.data.batch_names]
         self.key = dataset.key
         self.size = 0
+        self.sha256 = ""
         self._dataset = dataset
         self._count = count
 
@@ -131,9 +159,10 @@ class FirstSamples:
 
     def __iter__(self) -> Iterator[Feed]:
         used = 0
-        for rows, feed in self._dataset.feeds():
-            used += rows.size
-            self.size = max(self.size, used)
+        for rows, whole in self._dataset.feeds():
+            size, feed = self._dataset.cut(rows, whole)
+            used += size
+            self.size, self.sha256 = max(self.size, used), self._dataset.last_sha256
             yield feed
             if self._count is not None and used >= self._count:
                 return
@@ -153,21 +182,27 @@ class _Digest:
             if self._forms.get(name) != form:
                 self._forms[name] = form
                 digest.update(form.encode())
-            used = array[: rows.size] if array.ndim and array.shape[0] == rows.fed else array
-            digest.update(np.ascontiguousarray(used).data)
+            digest.update(np.ascontiguousarray(_first_rows(array, rows)).data)
 
     def hexdigest(self) -> str:
         parts = {name: digest.hexdigest() for name, digest in sorted(self._inputs.items())}
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def open_dataset(spec: Any, gate: Gate, inputs: Sequence[TensorSpec]) -> Dataset:
+def _first_rows(array: Array, rows: SampleRows) -> Array:
+    return array[: rows.size] if array.ndim and array.shape[0] == rows.fed else array
+
+
+def open_dataset(
+    spec: Any, gate: Gate, inputs: Sequence[TensorSpec], has_rows: Callable[[Feed], bool] | None = None
+) -> Dataset:
     """Open the samples of a gate.
 
     Args:
         spec: Anything :func:`~ort_quant_plugin.calibration.data.open_data` takes.
         gate: Says how to read them.
         inputs: The model's inputs.
+        has_rows: See :class:`Dataset`.
 
     Raises:
         DataError: They are missing or do not fit.
@@ -178,7 +213,8 @@ def open_dataset(spec: Any, gate: Gate, inputs: Sequence[TensorSpec]) -> Dataset
     preprocess = _preprocess(options, gate.name)
     data = open_data(spec, inputs, batch_size=gate.batch_size, preprocess=preprocess, split=split)
     key = data.fingerprint or (f"named {spec}" if isinstance(spec, str) else f"object {id(spec)}")
-    return Dataset(data, key, gate.max_samples)
+    fixed_batch = any(spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] > 1 for spec in inputs)
+    return Dataset(data, key, gate.max_samples, has_rows, fixed_batch=fixed_batch)
 
 
 def _preprocess(options: Mapping[str, Any], gate: str) -> ImagePreprocess:

@@ -15,6 +15,7 @@ from ort_quant_plugin.gates.blame import blame
 from ort_quant_plugin.gates.evaluate import Evaluator
 from ort_quant_plugin.gates.measurement import GateResult
 from ort_quant_plugin.gates.report import GateReport
+from ort_quant_plugin.logs import LOGGER
 from ort_quant_plugin.progress import ProgressEvent
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.gates.baselines import Baselines
     from ort_quant_plugin.gates.gate import Gate
-    from ort_quant_plugin.gates.measurement import Measurement
+    from ort_quant_plugin.gates.measurement import LayerBlame, Measurement
     from ort_quant_plugin.progress import Progress
 
 __all__ = ["run_gate", "run_gates"]
@@ -38,7 +39,8 @@ def run_gate(gate: Gate, evaluator: Evaluator, baselines: Baselines | None = Non
         **overrides: ``data``, ``labels``, ``model``, ``reference`` instead of the gate's.
 
     Returns:
-        The result. What cannot be measured has the status ``"error"``: a gate that was not judged has not passed.
+        The result. What cannot be measured has the status ``"error"``: a gate that was not judged has not passed. That
+        holds for bugs of metrics and of functions that gates name, too: other gates have results all the same.
     """
     measurement: Measurement | None = None
     try:
@@ -46,10 +48,24 @@ def run_gate(gate: Gate, evaluator: Evaluator, baselines: Baselines | None = Non
         verdict = settle(gate, measurement, baselines)
     except OrtQuantError as error:
         return GateResult(gate.to_dict(), "error", measurement=measurement, error=str(error))
+    except Exception as error:
+        LOGGER.debug("Gate %s could not be measured.", gate.name, exc_info=True)
+        problem = f"the metric {gate.metric!r} raised {type(error).__name__}: {error}"
+        hint = "AMCT_LOG_LEVEL=DEBUG, or ort-quant --debug, shows where."
+        return GateResult(gate.to_dict(), "error", error=f"{problem} Hint: {hint}")
     missed = len(verdict.reasons) > (1 if verdict.baseline_written else 0)
     if missed and gate.layers:
-        measurement.layers, measurement.layers_note = blame(gate, evaluator, **overrides)
+        measurement.layers, measurement.layers_note = _blamed(gate, evaluator, overrides)
     return GateResult(gate.to_dict(), "passed" if verdict.passed else "failed", measurement, verdict)
+
+
+def _blamed(gate: Gate, evaluator: Evaluator, overrides: dict[str, Any]) -> tuple[list[LayerBlame], str | None]:
+    """The gate is judged already: its verdict must not get lost, whatever happens."""
+    try:
+        return blame(gate, evaluator, **overrides)
+    except Exception as error:
+        LOGGER.debug("The layers of gate %s are not known.", gate.name, exc_info=True)
+        return [], f"looking for them raised {type(error).__name__}: {error}"
 
 
 def run_gates(

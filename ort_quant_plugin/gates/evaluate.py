@@ -19,7 +19,7 @@ from ort_quant_plugin.gates.evaluation import Evaluation
 from ort_quant_plugin.gates.measurement import Measurement
 from ort_quant_plugin.gates.metrics import metric_named
 from ort_quant_plugin.gates.model_files import ModelFacts, model_facts
-from ort_quant_plugin.gates.outputs import OutputCache
+from ort_quant_plugin.gates.outputs import OutputCache, row_probe
 
 if TYPE_CHECKING:
     import os
@@ -57,7 +57,7 @@ class Evaluator:
         self.environment = environment
         self.blames: dict[object, tuple[list[LayerBlame], str | None]] = {}
         self._cache = OutputCache(cache_bytes, progress)
-        self._facts: dict[tuple[str, int, int], ModelFacts] = {}
+        self._facts: dict[str, ModelFacts] = {}
         self._datasets: dict[str, Dataset] = {}
         self._objects: dict[tuple[int, str], tuple[Any, Dataset]] = {}
 
@@ -109,6 +109,8 @@ class Evaluator:
         model = self._model(gate, metric, "model", given.get("model", gate.model))
         reference = self._model(gate, metric, "reference", given.get("reference", gate.reference))
         assert model is not None
+        if reference is not None:
+            _check_difference(gate, metric, model, reference)
         dataset, truth = None, None
         if metric.needs_data:
             _check_inputs(model, reference)
@@ -133,16 +135,14 @@ class Evaluator:
                     hint=f"Add {role}=….",
                 )
             return None
-        try:
-            state = Path(path).stat()
-        except OSError as error:
+        if not Path(path).exists():
             raise ModelError(
                 f"gate {gate.name!r}: the {role} {str(path)!r} does not exist.", hint="Check the path.", path=str(path)
-            ) from error
-        key = str(path), state.st_size, state.st_mtime_ns
-        if key not in self._facts:
-            self._facts[key] = model_facts(path)
-        return self._facts[key]
+            )
+        known = self._facts.get(str(path))
+        if known is None or not known.unchanged:
+            known = self._facts[str(path)] = model_facts(path)
+        return known
 
     def _dataset(self, spec: Any, gate: Gate, model: ModelFacts) -> Dataset:
         if spec is None:
@@ -153,14 +153,27 @@ class Evaluator:
             # Its values have no fingerprint, and an iterator runs only once: keep what it was opened as.
             key = id(spec), str(gate.max_samples)
             if key not in self._objects:
-                self._objects[key] = spec, open_dataset(self._source(spec), gate, model.inputs)
+                dataset = open_dataset(self._source(spec), gate, model.inputs, row_probe(model.path, gate))
+                self._objects[key] = spec, dataset
             return self._objects[key][1]
-        dataset = open_dataset(spec, gate, model.inputs)
+        dataset = open_dataset(spec, gate, model.inputs, row_probe(model.path, gate))
         return self._datasets.setdefault(dataset.key, dataset)
 
     def _source(self, spec: Any) -> Any:
         """The batches an iterator gave when another gate opened it."""
         return next((dataset.data for known, dataset in self._objects.values() if known is spec), spec)
+
+
+def _check_difference(gate: Gate, metric: GateMetric, model: ModelFacts, reference: ModelFacts) -> None:
+    """A model compared with itself never fails; its own accuracy may still have limits."""
+    from_reference = metric.kind == "own" and gate.max_drop is not None and gate.baseline is None
+    if model.sha256 == reference.sha256 and (metric.needs_reference or from_reference):
+        raise ConfigError(
+            f"gate {gate.name!r}: model {model.path!r} and reference {reference.path!r} are the same model, which "
+            "would pass whatever it is.",
+            hint="Give the quantized model as model= and the float model as reference=.",
+            value=model.path,
+        )
 
 
 def _check_inputs(model: ModelFacts, reference: ModelFacts | None) -> None:
@@ -208,7 +221,7 @@ def _data_facts(evaluation: Evaluation) -> dict[str, Any]:
     dataset = evaluation.dataset
     if dataset is None:
         return {}
-    sha256 = dataset.sha256
+    sha256 = evaluation.data_sha256
     if evaluation.labels is not None:
         sha256 = hashlib.sha256(f"{sha256} {_labels_text(evaluation.labels)}".encode()).hexdigest()
     facts: dict[str, Any] = {"spec": evaluation.gate.data or "given by the test", "sha256": sha256}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ort_quant_plugin.errors import DataError, ModelError
@@ -43,6 +43,12 @@ class Evaluation:
     labels: Sequence[Any] | None
     dataset: Dataset | None
     cache: OutputCache
+    _part: FirstSamples | None = field(default=None, init=False, repr=False)
+
+    @property
+    def data_sha256(self) -> str:
+        """Digest of the samples the metric has read, whatever other gates read."""
+        return self._part.sha256 if self._part is not None else self._dataset().sha256
 
     def batches(self) -> Iterator[tuple[Batch, Mapping[str, Array]]]:
         """Run the models over the samples; yields each batch with the quantized model's outputs.
@@ -55,6 +61,7 @@ class Evaluation:
             DataError: ONNX Runtime refuses the data, there are no samples, or labels and samples do not match.
         """
         dataset = self._dataset()
+        self._part = None
         models = [self.model] if self.reference is None else [self.model, self.reference]
         start = 0
         for rows, found in self.cache.run(models, dataset, self.gate):
@@ -75,11 +82,13 @@ class Evaluation:
 
     def batches_fed(self) -> Iterator[tuple[SampleRows, Feed]]:
         """The samples themselves, batch by batch, with what each batch holds."""
+        self._part = None
         yield from self._dataset().feeds()
 
     def samples(self, count: int | None = None) -> FirstSamples:
         """The samples themselves, at least ``count`` of them (default: all), for what runs models on its own."""
-        return FirstSamples(self._dataset(), count)
+        self._part = FirstSamples(self._dataset(), count)
+        return self._part
 
     def _dataset(self) -> Dataset:
         assert self.dataset is not None, "the metric says that it needs no data"
@@ -106,8 +115,10 @@ class Evaluation:
         return part
 
     def _check_label_count(self, used: int) -> None:
-        if self.labels is not None and used < len(self.labels) and not self._dataset().truncated:
-            raise self._label_error(used)
+        dataset = self._dataset()
+        if self.labels is None or dataset.truncated or len(self.labels) in (used, used + dataset.data.dropped):
+            return
+        raise self._label_error(used + dataset.data.dropped)
 
     def _label_error(self, samples: int) -> DataError:
         assert self.labels is not None

@@ -16,11 +16,12 @@ from typing import Any
 
 from ort_quant_plugin.errors import ConfigError
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "baseline_parts", "without_folders"]
 
 _THRESHOLDS = ("max_drop", "min_value", "max_value")
 _PATHS = ("model", "reference", "labels")
 _CALLABLES = ("decode", "characters")
+_FILES = (*_CALLABLES, "python")
 _NAME = re.compile(r"[\w./\[\]-]+")
 
 
@@ -108,6 +109,8 @@ class Gate:
         given["op_libraries"] = _libraries(given.get("op_libraries", ()), where, base)
         gate = cls(**given)
         gate._check(where)
+        if gate.baseline is not None:
+            baseline_parts(gate.baseline, where)
         return gate
 
     def _check(self, where: str) -> None:
@@ -149,6 +152,28 @@ class Gate:
             if value not in (None, {}, ()) and value != item.default:
                 found[item.name] = list(value) if isinstance(value, tuple) else value
         return found
+
+
+def baseline_parts(name: str, where: str | None = None) -> list[str]:
+    """The folders of a baseline, and its name.
+
+    Raises:
+        ConfigError: The name leads out of the folder of baselines or names no file.
+    """
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        subject = repr(name) if where is None else f"{where}: {name!r}"
+        raise ConfigError(
+            f"{subject} is no name of a baseline; expected parts separated by '/', none of them empty, '.' or '..'.",
+            hint="Use a name such as 'resnet18-int8' or 'test_gates/top1'.",
+            value=name,
+        )
+    return parts
+
+
+def without_folders(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a metric as they are on every machine: files by their names alone."""
+    return {key: Path(str(value)).name if key in _FILES and value else value for key, value in options.items()}
 
 
 def _wrong(where: str, key: str, value: object, expected: str) -> ConfigError:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ort_quant_plugin.errors import ConfigError
 from ort_quant_plugin.gates.environment import differences
 from ort_quant_plugin.gates.evidence import Base, Evidence, drop_from
-from ort_quant_plugin.gates.measurement import Verdict
+from ort_quant_plugin.gates.gate import without_folders
+from ort_quant_plugin.gates.measurement import Verdict, is_lost
 from ort_quant_plugin.gates.render.values import difference_text, distinct_texts, value_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def judge(gate: Gate, measurement: Measurement, baseline: Measurement | None = N
         baseline: What was measured when the baseline was stored.
 
     Returns:
-        The verdict; a value that is not a number never passes.
+        The verdict; a value that is not a number or the worst infinity never passes, and none passes against such a
+        base.
 
     Raises:
         ConfigError: The gate has ``max_drop``, but there is nothing to count a drop from.
@@ -58,6 +60,7 @@ def judge(gate: Gate, measurement: Measurement, baseline: Measurement | None = N
         verdict.reasons.append(f"{measurement.metric} is not a number (NaN)")
     else:
         _judge_thresholds(gate, measurement, verdict, Evidence(measurement, base))
+        verdict.reasons += _lost(gate, measurement, verdict)
     verdict.passed = not verdict.reasons
     return verdict
 
@@ -71,11 +74,14 @@ def _not_comparable(measurement: Measurement, baseline: Measurement | None) -> s
             f"the baseline is of {baseline.metric}, the gate measures {measurement.metric}: name another baseline, "
             "or update this one"
         )
-    if baseline.options != measurement.options:
+    theirs, ours = without_folders(baseline.options), without_folders(measurement.options)
+    if theirs != ours:
         return (
-            f"the baseline was measured with the options {baseline.options or 'of the default'}, the gate has "
-            f"{measurement.options or 'none'}: use the same, or update the baseline"
+            f"the baseline was measured with the options {theirs or 'of the default'}, the gate has {ours or 'none'}: "
+            "use the same, or update the baseline"
         )
+    if baseline.is_lost:
+        return f"the value of the baseline is {baseline.value}, and nothing is worse than that: update the baseline"
     there, here = baseline.data.get("sha256"), measurement.data.get("sha256")
     if there != here and there and here:
         return (
@@ -123,7 +129,7 @@ def _changes(measurement: Measurement, baseline: Measurement) -> list[str]:
 
 
 def _judge_thresholds(gate: Gate, measurement: Measurement, verdict: Verdict, evidence: Evidence) -> None:
-    drop, base = verdict.drop, verdict.base
+    drop = verdict.drop
     if drop is not None:
         verdict.interval, verdict.interval_of = evidence.of_drop(CONFIDENCE), "drop"
         verdict.p_value = evidence.p_value
@@ -131,7 +137,7 @@ def _judge_thresholds(gate: Gate, measurement: Measurement, verdict: Verdict, ev
         verdict.interval, verdict.interval_of = evidence.of_value(CONFIDENCE), "value"
     if verdict.interval is None:
         verdict.interval_of = ""
-    if gate.max_drop is not None and drop is not None and base is not None and _above(drop, gate.max_drop, base):
+    if gate.max_drop is not None and drop is not None and _above(drop, gate.max_drop, _scale(verdict, measurement)):
         _miss_drop(gate, measurement, verdict, evidence)
     if gate.min_value is not None and _above(gate.min_value, measurement.value, gate.min_value):
         _miss_limit(gate, "min_value", gate.min_value, measurement, verdict, evidence)
@@ -151,7 +157,7 @@ def _miss_drop(gate: Gate, measurement: Measurement, verdict: Verdict, evidence:
     worse = f"{measurement.metric} is worse than {_base_title(verdict)} by {texts[0]}; allowed {texts[1]}"
     level = _two_sided(gate)
     bounds = None if level is None else evidence.of_drop(level)
-    by_chance = bounds is not None and not _above(bounds[0], gate.max_drop, verdict.drop)
+    by_chance = bounds is not None and not _above(bounds[0], gate.max_drop, _scale(verdict, measurement))
     _record(gate, measurement, verdict, worse, by_chance=by_chance)
 
 
@@ -180,6 +186,21 @@ def _record(gate: Gate, measurement: Measurement, verdict: Verdict, sentence: st
         verdict.reasons.append(sentence)
 
 
+def _lost(gate: Gate, measurement: Measurement, verdict: Verdict) -> list[str]:
+    """Why nothing passes that is as bad as can be, or is held against that."""
+    if measurement.is_lost and not verdict.reasons:
+        return [f"{measurement.metric} is {value_text(measurement.value, measurement.unit)}, the worst there is"]
+    if gate.max_drop is not None and verdict.base is not None and is_lost(verdict.base, measurement.higher_is_better):
+        base = value_text(verdict.base, measurement.unit)
+        return [f"{measurement.metric} of the {verdict.base_name} model is {base}: nothing is worse than that"]
+    return []
+
+
+def _scale(verdict: Verdict, measurement: Measurement) -> float:
+    """The largest of the numbers a drop is made of and held against: its rounding error is relative to that."""
+    return max(abs(number) for number in (verdict.base, measurement.value, verdict.budget) if number is not None)
+
+
 def _base_title(verdict: Verdict) -> str:
     titles = {"float": "the float model", "baseline": "the baseline", "equal models": "that of equal models"}
     return titles[verdict.base_name]
@@ -192,5 +213,5 @@ def _two_sided(gate: Gate) -> float | None:
 
 def _above(value: float, limit: float, scale: float) -> bool:
     """Whether ``value`` is above ``limit`` by more than rounding; NaN is above everything."""
-    slack = _ROUNDING * max(1.0, abs(scale)) if math.isfinite(scale) else 0.0
+    slack = _ROUNDING * abs(scale) if math.isfinite(scale) else 0.0
     return not value <= limit + slack

@@ -9,9 +9,30 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GateResult", "LayerBlame", "Measurement", "Verdict"]
+__all__ = ["GateResult", "LayerBlame", "Measurement", "Verdict", "is_lost"]
 
 _STATUSES = ("passed", "failed", "error", "not run")
+_KINDS = ("own", "pair")
+_NO_VALUE = type(None)
+_NUMBER = (int, float)
+_MEASUREMENT = {
+    "metric": str, "unit": str, "kind": str, "higher_is_better": bool, "samples": int, "binary": bool, "layers": list,
+    "layers_note": (str, _NO_VALUE), "details": dict, "models": dict, "data": dict, "options": dict,
+    "environment": dict, "created": str, "seconds": _NUMBER,
+}  # fmt: skip
+_VERDICT = {
+    "passed": bool, "reasons": list, "base_name": str, "interval": (list, _NO_VALUE), "interval_of": str,
+    "within_chance": bool, "baseline_written": bool, "notes": list,
+}  # fmt: skip
+_RESULT = {
+    "gate": dict, "measurement": (dict, _NO_VALUE), "verdict": (dict, _NO_VALUE), "error": (str, _NO_VALUE),
+    "rerun": str, "where": str,
+}  # fmt: skip
+_GATE = {
+    "name": str, "metric": str, "max_drop": _NUMBER, "min_value": _NUMBER, "max_value": _NUMBER,
+    "significance": _NUMBER, "options": dict, "preprocess": dict,
+}  # fmt: skip
+_NEEDED = ("metric", "unit", "kind", "higher_is_better", "passed", "gate", "name", "op_type")
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,14 @@ class LayerBlame:
     op_type: str
     sqnr_db: float | None
     added_noise: float
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> LayerBlame:
+        """Read a layer of :meth:`Measurement.to_dict`; raises as :meth:`Measurement.from_dict`."""
+        _check_types(document, {"name": str, "op_type": str})
+        return cls(
+            **{**document, "sqnr_db": _number(document["sqnr_db"]), "added_noise": float(document["added_noise"])}
+        )
 
 
 @dataclass
@@ -78,6 +107,11 @@ class Measurement:
     created: str = ""
     seconds: float = 0.0
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing could be worse than the value."""
+        return is_lost(self.value, self.higher_is_better)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; see :meth:`from_dict`."""
         document: dict[str, Any] = _to_json(asdict(self))
@@ -90,14 +124,21 @@ class Measurement:
         Raises:
             KeyError, TypeError, ValueError: The document is no measurement; the callers name the file.
         """
+        _check_types(document, _MEASUREMENT)
+        if document["kind"] not in _KINDS:
+            raise ValueError(f"kind is {document['kind']!r}")
+        for role, facts in document.get("models", {}).items():
+            _check_types({role: facts}, {role: dict})
         return cls(
             **{
                 **document,
                 "value": float(document["value"]),
-                "reference": None if document.get("reference") is None else float(document["reference"]),
+                "reference": _number(document.get("reference")),
                 "value_rows": _rows(document.get("value_rows")),
                 "reference_rows": _rows(document.get("reference_rows")),
-                "layers": [LayerBlame(**layer) for layer in document.get("layers", ())],
+                "layers": [LayerBlame.from_dict(layer) for layer in document.get("layers", ())],
+                "environment": {name: str(value) for name, value in document.get("environment", {}).items()},
+                "seconds": float(document.get("seconds", 0.0)),
             }
         )
 
@@ -141,11 +182,14 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Verdict:
-        """Read what :meth:`to_dict` wrote."""
-        numbers = {key: None if document.get(key) is None else float(document[key]) for key in ("drop", "base")}
+        """Read what :meth:`to_dict` wrote; raises as :meth:`Measurement.from_dict`."""
+        _check_types(document, _VERDICT)
+        numbers = {key: _number(document.get(key)) for key in ("drop", "base", "budget", "p_value")}
         interval = document.get("interval")
-        low_high = (float(interval[0]), float(interval[1])) if interval else None
-        return cls(**{**document, **numbers, "interval": low_high})
+        if interval is not None:
+            low, high = interval
+            interval = float(low), float(high)
+        return cls(**{**document, **numbers, "interval": interval})
 
 
 @dataclass
@@ -198,11 +242,13 @@ class GateResult:
         measurement, verdict = document.get("measurement"), document.get("verdict")
         if document["status"] not in _STATUSES:
             raise ValueError(f"status is {document['status']!r}")
+        _check_types(document, _RESULT)
+        _check_types(document["gate"], _GATE)
         return cls(
             gate=dict(document["gate"]),
             status=document["status"],
-            measurement=Measurement.from_dict(measurement) if measurement else None,
-            verdict=Verdict.from_dict(verdict) if verdict else None,
+            measurement=None if measurement is None else Measurement.from_dict(measurement),
+            verdict=None if verdict is None else Verdict.from_dict(verdict),
             error=document.get("error"),
             rerun=document.get("rerun", ""),
             where=document.get("where", ""),
@@ -219,8 +265,36 @@ def _to_json(value: Any) -> Any:
         return [_to_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def is_lost(value: float, higher_is_better: bool) -> bool:
+    """Whether a value is not a number or the worst infinity: nothing could be worse."""
+    return math.isnan(value) or value == (-math.inf if higher_is_better else math.inf)
+
+
+def _check_types(document: Mapping[str, Any], types: Mapping[str, Any]) -> None:
+    """Raise a KeyError or a TypeError unless a document has what it needs, of the types it should be."""
+    if not hasattr(document, "items"):
+        raise TypeError(f"{document!r} holds no settings by name")
+    for name, expected in types.items():
+        if name not in document:
+            if name in _NEEDED:
+                raise KeyError(name)
+            continue
+        found = document[name]
+        if not isinstance(found, expected) or (isinstance(found, bool) and expected is not bool):
+            raise TypeError(f"{name} is {found!r}")
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _rows(rows: Any) -> list[list[float]] | None:
-    return None if rows is None else [[float(number) for number in row] for row in rows]
+    if rows is None:
+        return None
+    read = [[float(number) for number in row] for row in rows]
+    if len({len(row) for row in read}) > 1:
+        raise ValueError("its rows have different lengths")
+    return read

@@ -9,6 +9,7 @@ from ort_quant_plugin.comparison import numeric_outputs, open_model, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ort_quant_plugin.calibration.feeds import Feed
     from ort_quant_plugin.gates.dataset import Dataset, SampleRows
     from ort_quant_plugin.gates.gate import Gate
     from ort_quant_plugin.gates.metrics.base import Array
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Outputs = dict[str, Array]
 
-__all__ = ["OutputCache"]
+__all__ = ["OutputCache", "row_probe"]
 
 
 class OutputCache:
@@ -103,6 +104,18 @@ def _runner(model: ModelFacts, gate: Gate) -> Callable[..., Outputs]:
         return {name: _counted(array, rows) for name, array in found}
 
     return run_batch
+
+
+def row_probe(model: str, gate: Gate) -> Callable[[Feed], bool]:
+    """A function that runs a feed and tells whether an output has one row for each row of the feed."""
+
+    def _has_rows(feed: Feed) -> bool:
+        session = open_model(model, gate.op_libraries, threads=gate.threads)
+        names, _ = numeric_outputs(session)
+        count = next(array.shape[0] for array in feed.values() if array.ndim)
+        return any(array.ndim and array.shape[0] == count for array in run(session, names, feed, model))
+
+    return _has_rows
 
 
 def _counted(array: Array, rows: SampleRows) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,7 +76,7 @@ def _gate(item: pytest.Item, name: str, options: GateOptions) -> Gate:
         settings.update(marker.kwargs)
     settings.setdefault("name", name)
     if settings.get("baseline") is True:
-        settings["baseline"] = f"{item.path.stem}/{_gate_name(item.name)}"
+        settings["baseline"] = f"{item.path.stem}/{item.name}"
     for key, value in (("data", options.data), ("labels", options.labels)):
         settings.setdefault(key, value)
     if all(settings.get(key) is None for key in _THRESHOLDS):
@@ -91,9 +92,18 @@ def capped(gate: Gate, options: GateOptions) -> Gate:
 
 
 def _names(items: Sequence[pytest.Item]) -> list[str]:
-    """Default names of gates: those of the tests, with class and file where two tests have the same."""
+    """Default names of gates: those of the tests, with class and file where two tests have the same.
+
+    Parameters may differ in characters only that names of gates cannot have: such names are numbered.
+    """
     seen = Counter(item.name for item in items)
-    return [_gate_name(item.name if seen[item.name] == 1 else item.nodeid.replace("::", "/")) for item in items]
+    plain = [_gate_name(item.name if seen[item.name] == 1 else item.nodeid.replace("::", "/")) for item in items]
+    taken, names = set(plain), list[str]()
+    for name in plain:
+        numbers = (f"{name}-{number}" for number in count(2))
+        names.append(name if name not in names else next(other for other in numbers if other not in taken))
+        taken.add(names[-1])
+    return names
 
 
 def _gate_name(text: str) -> str:

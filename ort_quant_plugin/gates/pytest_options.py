@@ -80,7 +80,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--quant-require-gates",
         action="store_true",
-        help="Fail the run if a collected gate was deselected or skipped: one that did not run is not a pass.",
+        help="Fail the run if a gate was deselected or skipped: one that did not run is not a pass.",
     )
     add(
         "--quant-format",
@@ -117,17 +117,22 @@ def read_options(config: pytest.Config) -> GateOptions:
         data=config.getini("quant_data") or None,
         labels=config.getini("quant_labels") or None,
     )
-    _check(options)
+    _check(options, last_failed=option("lf", default=False))
     return options
 
 
-def _check(options: GateOptions) -> None:
+def _check(options: GateOptions, *, last_failed: bool) -> None:
     if options.only and options.skip:
         raise pytest.UsageError("--quant-only and --quant-skip leave nothing to run: give one of them.")
     if options.update_baselines and options.max_samples is not None:
         raise pytest.UsageError(
             "--quant-update-baselines with --quant-max-samples would store baselines of fewer samples than the gates "
             "are judged on: leave out one of them."
+        )
+    if options.require_gates and last_failed:
+        raise pytest.UsageError(
+            "--lf leaves out files unseen, so nobody knows whether every gate has run: leave out --lf or "
+            "--quant-require-gates (-o quant_require_gates=false where the ini file sets it)."
         )
     if options.reports:
         from ort_quant_plugin.files import check_writable

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ort_quant_plugin.errors import OrtQuantError
-from ort_quant_plugin.gates.pytest_marker import GATE, collect_gates
+from ort_quant_plugin.gates.pytest_marker import GATE, MARKER, collect_gates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,7 @@ class GateSession:
         self._results: dict[str, list[GateResult]] = {}
         self._broken: dict[str, str] = {}
         self._left_out: dict[str, str] = {}
+        self._uncollected: set[str] = set()
         self._started = time.perf_counter()
         self._created = datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -87,9 +88,19 @@ class GateSession:
         """Describe this process's environment, with what the hook ``pytest_quant_machine_info`` makes of it."""
         from ort_quant_plugin.gates.environment import environment
 
-        info = environment()
+        changed, removed = self._machine_info
+        return {name: value for name, value in environment().items() if name not in removed} | changed
+
+    @cached_property
+    def _machine_info(self) -> tuple[dict[str, str], set[str]]:
+        """What the hook has set, as text, and what it has taken away."""
+        from ort_quant_plugin.gates.environment import environment
+
+        before = environment()
+        info: dict[Any, Any] = dict(before)
         self.config.hook.pytest_quant_machine_info(config=self.config, info=info)
-        return info
+        after = {str(name): str(value) for name, value in info.items()}
+        return {name: value for name, value in after.items() if before.get(name) != value}, before.keys() - after.keys()
 
     def collect(self, items: list[pytest.Item]) -> None:
         """Find the gates, and leave out what the options leave out.
@@ -112,6 +123,20 @@ class GateSession:
             others = [item for item in items if GATE not in item.stash]
             items[:] = [item for item in items if GATE in item.stash]
             self.config.hook.pytest_deselected(items=others)
+
+    def uncollected(self, nodeid: str) -> None:
+        """Remember a file or folder that was skipped while it was collected, if it may have gates."""
+        path = self.config.rootpath / nodeid.partition("::")[0]
+        if not path.is_file() or MARKER in path.read_text(encoding="utf-8", errors="replace"):
+            self._uncollected.add(nodeid)
+
+    def fail_if_missed(self, item: pytest.Item) -> None:
+        """Fail a test that has caught the failure of its gate."""
+        for result in item.stash.get(RESULTS, []):
+            if result.status != "passed":
+                from ort_quant_plugin.gates.render.text import failure_text
+
+                pytest.fail(failure_text(result, report=self.saved_report), pytrace=False)
 
     def deselect(self, items: Iterable[pytest.Item]) -> None:
         """Remember the gates that will not run on purpose."""
@@ -161,6 +186,9 @@ class GateSession:
 
     def finish(self) -> None:
         """Make the report and write it where it is wanted."""
+        if self._uncollected and self.options.require_gates:
+            skipped = ", ".join(sorted(self._uncollected))
+            self.problems.append(f"every gate must run, but what may hold gates was skipped at collection: {skipped}.")
         if not self._collected and not self.options.reports:
             return
         from ort_quant_plugin.gates.report import GateReport

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ort_quant_plugin.errors import ArgumentTypeError, ConfigError, OrtQuantError
-from ort_quant_plugin.gates.measurement import GateResult
+from ort_quant_plugin.gates.measurement import GateResult, Measurement
 from ort_quant_plugin.gates.pytest_marker import GATE, MARKER, baseline_folder, capped
 from ort_quant_plugin.gates.pytest_session import RESULTS, SESSION, place, rerun_command
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.gates.baselines import Baselines
     from ort_quant_plugin.gates.gate import Gate
-    from ort_quant_plugin.gates.measurement import Measurement
 
 __all__ = ["QuantData", "QuantGate", "gate_of", "make_session"]
 
@@ -115,6 +114,14 @@ class QuantGate:
         if measurement.metric != gate.metric:
             message = f"The measurement is of {measurement.metric!r}, the gate is for {gate.metric!r}."
             return GateResult(gate.to_dict(), "error", error=message)
+        unknown = [name for name in gate.options if name not in measurement.options]
+        if unknown:
+            message = f"{MARKER} sets {unknown[0]!r}, which is no setting of a gate and no option of the measurement."
+            return GateResult(gate.to_dict(), "error", error=message)
+        try:
+            measurement = Measurement.from_dict(measurement.to_dict())
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return GateResult(gate.to_dict(), "error", error=f"The measurement is damaged ({error}).")
         try:
             measurement = self._completed(measurement)
             verdict = settle(gate, measurement, self._baselines())
@@ -160,7 +167,8 @@ class QuantGate:
         from ort_quant_plugin.gates.baselines import Baselines
 
         options = self._session.options
-        return Baselines(baseline_folder(self._item, options), update=options.update_baselines)
+        folder = baseline_folder(self._item, options)
+        return Baselines(folder, update=options.update_baselines, partial=options.max_samples is not None)
 
     def _end(self, result: GateResult) -> GateResult:
         result.rerun = rerun_command(self._item.config, self._item.nodeid)
@@ -190,6 +198,7 @@ class QuantData:
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         from ort_quant_plugin.gates.dataset import open_dataset
+        from ort_quant_plugin.gates.outputs import row_probe
         from ort_quant_plugin.model import input_specs, read_model
 
         gate = self._gate
@@ -200,7 +209,7 @@ class QuantData:
                 f"gate {gate.name!r} names no {missing}, so quant_data is empty.",
                 hint=f"Add {missing}= to the marker, or override the fixture quant_data.",
             )
-        dataset = open_dataset(gate.data, gate, input_specs(read_model(model)))
+        dataset = open_dataset(gate.data, gate, input_specs(read_model(model)), row_probe(model, gate))
         return (feed for _, feed in dataset.feeds())
 
 

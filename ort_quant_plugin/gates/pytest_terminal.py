@@ -37,6 +37,7 @@ def summarize(gates: GateSession, terminal: Any) -> None:
     """The table of all gates, where the reports are, what is wrong with the run as a whole."""
     report = gates.report
     if report is None:
+        _problems(gates, terminal)
         return
     from ort_quant_plugin.gates.render.annotations import github, gitlab
     from ort_quant_plugin.gates.render.text import count_line, summary_table
@@ -55,12 +56,16 @@ def summarize(gates: GateSession, terminal: Any) -> None:
         terminal.write_line(count_line(report), red=bad, green=not bad)
     for path in gates.written:
         terminal.write_line(f"quant report: {gates.shown(path)}")
-    for problem in gates.problems:
-        terminal.write_line(f"error: {problem}", red=True)
+    _problems(gates, terminal)
     if gates.options.annotations == "github":
         terminal.write_line(github(report, path=gates.saved_report))
     elif gates.options.annotations == "gitlab":
         terminal.write_line(gitlab(report))
+
+
+def _problems(gates: GateSession, terminal: Any) -> None:
+    for problem in gates.problems:
+        terminal.write_line(f"error: {problem}", red=True)
 
 
 def _notes(report: GateReport) -> dict[str, list[str]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ort_quant_plugin.errors import ConfigError, OrtQuantError
 from ort_quant_plugin.files import write_text
 from ort_quant_plugin.gates.documents import broken_document, read_document, write_document
-from ort_quant_plugin.gates.gate import Gate
+from ort_quant_plugin.gates.gate import Gate, without_folders
 from ort_quant_plugin.gates.judge import judge
 from ort_quant_plugin.gates.measurement import GateResult
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     Format = Literal["json", "markdown", "html"]
 
 __all__ = ["SCHEMA", "GateReport", "read_report", "recheck", "report_format", "write_report"]
+
+_MEASURED = ("metric", "model", "reference", "data", "labels", "preprocess", "max_samples")  # of a gate: what is judged
+_FILES = ("model", "reference", "data", "labels")
 
 SCHEMA = "ort-quant/gate-report/1"
 """Form of a report file."""
@@ -165,7 +170,8 @@ def recheck(
     Args:
         report: The report.
         thresholds: ``max_drop``, ``min_value``, ``max_value``, ``significance`` that replace those of every gate.
-        gates: Gates that replace those of the same name. One that the report lacks is "not run".
+        gates: Gates that replace those of the same name. One that the report lacks is "not run", and one that now asks
+            for another measurement (metric, options, models, data …) is an error.
         baselines: Where stored baselines are. Without it a baseline counts with the value the report has of it.
 
     Returns:
@@ -190,8 +196,9 @@ def _judged_again(
     settings = dict(result.gate if gate is None else gate.to_dict())
     changes = {key: value for key, value in (thresholds or {}).items() if value is not None}
     try:
+        if gate is not None:
+            _check_measured(gate, result, result.measurement)
         gate = Gate.from_mapping({**settings, **changes}, where=where, base=Path())
-        _check_measured(gate, result.measurement, where)
         verdict = _verdict(gate, result.measurement, result.verdict, baselines)
     except OrtQuantError as error:
         return dataclasses.replace(result, gate={**settings, **changes}, status="error", verdict=None, error=str(error))
@@ -199,16 +206,45 @@ def _judged_again(
     return dataclasses.replace(result, gate=gate.to_dict(), status=status, verdict=verdict, error=None)
 
 
-def _check_measured(gate: Gate, measurement: Measurement, where: str) -> None:
+def _check_measured(gate: Gate, result: GateResult, measurement: Measurement) -> None:
     """A gate that has changed what it measures cannot be judged by an old measurement."""
-    changed = [f"{key} {measurement.options.get(key)!r}" for key, value in gate.options.items()
-               if measurement.options.get(key) != value]  # fmt: skip
-    if gate.metric != measurement.metric or changed:
-        measured = measurement.metric + "".join(f", {text}" for text in changed)
+    before, now = {**result.gate, "metric": measurement.metric}, gate.to_dict()
+    measured = {key: before.get(key) for key in _MEASURED if not _same(key, before.get(key), now.get(key))}
+    ours, theirs = _all_options(now), {**_all_options(before), **without_folders(measurement.options)}
+    measured |= {key: theirs.get(key) for key in [*theirs, *ours] if not _same(key, theirs.get(key), ours.get(key))}
+    if measured:
+        facts = ", ".join(f"no {key}" if value is None else f"{key} {value!r}" for key, value in measured.items())
         raise ConfigError(
-            f"{where}: the report holds a measurement of {measured}; the gate now asks for another.",
+            f"Gate {gate.name!r}: the report holds a measurement with {facts}; the gate now asks for another.",
             hint="Measure again.",
+            gate=gate.name,
         )
+
+
+def _all_options(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """The metric's options with its defaults; as they are where the metric is not installed or does not take them."""
+    from ort_quant_plugin.gates.metrics import metric_named
+
+    options = gate.get("options", {})
+    try:
+        options = metric_named(gate["metric"]).parse_options(options, gate["name"])
+    except ConfigError:
+        options = dict(options)
+    return without_folders({key: value for key, value in options.items() if value is not None})
+
+
+def _same(key: str, one: Any, other: Any) -> bool:
+    """Whether two settings mean the same: a report may come from another machine, where files lie elsewhere."""
+    if key in _FILES and one is not None and other is not None:
+        pairs = zip_longest(str(one).split(";"), str(other).split(";"), fillvalue="")
+        return all(_same_file(Path(mine), Path(theirs)) for mine, theirs in pairs)
+    return json.dumps(one, default=str, sort_keys=True) == json.dumps(other, default=str, sort_keys=True)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one.name != other.name:
+        return False
+    return not (one.exists() and other.exists()) or one.samefile(other)
 
 
 def _verdict(gate: Gate, measurement: Measurement, before: Verdict | None, baselines: Baselines | None) -> Verdict:

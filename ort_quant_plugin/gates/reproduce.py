@@ -16,6 +16,7 @@ import numpy as np
 from ort_quant_plugin.comparison import is_deploy_model
 from ort_quant_plugin.errors import ConfigError, ModelError
 from ort_quant_plugin.gates import replay
+from ort_quant_plugin.metrics import same_bits
 from ort_quant_plugin.model import read_model, write_model
 from ort_quant_plugin.ops.instruction_sets import FORCING_VARIABLE, instruction_sets
 from ort_quant_plugin.ops.library import get_library_path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["Host", "Replayer", "first_difference", "load", "same_bits"]
+__all__ = ["Host", "Replayer", "first_difference", "load"]
 
 _PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME")
 
@@ -78,7 +79,22 @@ class Host:
                 value=given["isa"],
                 expected=known,
             )
-        return replace(self, **given)
+        other = replace(self, **given)
+        if other._same_as(self):
+            same = ", ".join(f"{name}={options[name]!r}" for name in fields if options.get(name) is not None)
+            raise ConfigError(
+                f"The metric 'bit_equal' would compare the model with itself run the same way: {same} is what runs it "
+                "here already.",
+                hint="Name another instruction set (isa='scalar'), interpreter, thread count or level.",
+                value=same,
+            )
+        return other
+
+    def _same_as(self, other: Host) -> bool:
+        """Whether nothing differs once the defaults are filled in; two names of one interpreter are the same."""
+        native = os.environ.get(FORCING_VARIABLE) or instruction_sets()[-1]
+        one, two = ((_interpreter(host.python), host.isa or native, host.threads, host.level) for host in (self, other))
+        return one == two
 
     def describe(self, facts: Mapping[str, str], isa: str) -> str:
         """In words: ``onnxruntime 1.20.1, Python 3.11.7, avx2, 1 thread``.
@@ -90,6 +106,11 @@ class Host:
         threads = f"{self.threads} thread" + ("s" if self.threads > 1 else "")
         parts = [f"onnxruntime {facts['onnxruntime']}", f"Python {facts['python']}", facts["isa"] or isa, threads]
         return ", ".join(parts + ([] if self.level == "all" else [f"graph optimization {self.level}"]))
+
+
+def _interpreter(path: str) -> tuple[Path, Path]:
+    """Folder and file: virtual environments share the file, and ``python3`` beside ``python`` is the same."""
+    return Path(path).absolute().parent.resolve(), Path(path).resolve()
 
 
 class Replayer:
@@ -174,11 +195,6 @@ def load(path: Path, names: Sequence[str]) -> dict[str, Array]:
     """Stored outputs by name."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
-
-
-def same_bits(one: Array, other: Array) -> bool:
-    """Whether two arrays have the same type, shape and bits: −0 is not 0, and a NaN equals itself."""
-    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def first_difference(

@@ -11,6 +11,7 @@ import pytest
 
 from ort_quant_plugin.demo import demo_model_path, load_digits
 from ort_quant_plugin.gates.metrics import metric_named
+from ort_quant_plugin.gates.render.markdown import MARK
 from ort_quant_plugin.gates.toml_file import read_gates
 
 yaml = pytest.importorskip("yaml")
@@ -57,6 +58,11 @@ def test_the_github_workflow_does_what_it_says(project, shell, tmp_path):
     report = json.loads((project / "gates.json").read_text())
     assert report["failed"] == report["not_run"] == 0
     assert f"{report['passed']} passed" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_comment_is_found_by_the_mark_that_reports_have():
+    (comment,) = (text for text in WORKFLOW.read_text(encoding="utf-8").split("- name: ") if text.startswith("Comment"))
+    assert f'startswith("{MARK}")' in comment
 
 
 def test_the_gitlab_job_does_what_it_says(project, shell):

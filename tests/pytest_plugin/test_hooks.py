@@ -10,6 +10,10 @@ from pathlib import Path
 def pytest_quant_machine_info(config, info):
     assert info["onnxruntime"]
     info["container"] = "ci-7"
+    info["cores"] = 2
+    del info["cpu"]
+    with Path("asked").open("a") as stream:
+        print("once", file=stream)
 
 def pytest_quant_gate_result(config, result):
     assert config.rootpath.is_dir()
@@ -43,6 +47,9 @@ def test_both(digits_project, pytester, run):
     assert seen == ["test_good failed False", "test_bad failed False", "test_skipped not run False"]
     report = json.loads((pytester.path / "gates.json").read_text())
     assert report["environment"]["container"] == "ci-7"
+    assert report["environment"]["cores"] == "2"
+    assert "cpu" not in report["environment"]
+    assert (pytester.path / "asked").read_text() == "once\n", "one worker, two measurements"
     baseline = json.loads((pytester.path / "quant_baselines/net.json").read_text())
     assert baseline["measurement"]["environment"]["container"] == "ci-7"
 

@@ -29,6 +29,7 @@ WRONG = {
     "metric='top1', max_drop=0.01, significance=0.9": "significance is 0.9",
     "metric='top1', max_drop=0.01, batch_size=0": "batch_size is 0",
     "metric='top1', max_drop=0.01, model=3": "model is 3",
+    "metric='top1', max_drop=0.01, baseline='../x'": "'../x' is no name of a baseline",
 }
 
 
@@ -66,10 +67,19 @@ def test_markers_of_module_class_and_function_add_up(project, pytester, run):
                 gate = quant_gate.gate
                 assert gate.model.endswith("b.onnx") and gate.reference.endswith("float.onnx")
                 assert gate.max_drop == 0.01 and gate.options == {"k": 3}
-                quant_gate.judge(accuracy())
+                measurement = accuracy()
+                measurement.options = {"k": 3}
+                quant_gate.judge(measurement)
         """
     )
     run().assert_outcomes(passed=1)
+
+
+def test_a_setting_nobody_knows_is_no_option_of_a_measurement(project, pytester, run):
+    pytester.makepyfile(TEST.format(arguments="metric='top1', max_drop=0.5, max_dorp=0.0"))
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["gate 'test_gate': *quant_gate sets 'max_dorp'*"])
 
 
 def test_paths_start_from_the_rootdir(project, pytester, run):
@@ -105,6 +115,24 @@ def test_top1(quant_gate, accuracy, form):
     pytester.makepyfile(test_a=body, test_own=own, **{"sub/test_b": body.replace('["int 8", "fp16"]', '["fp16"]')})
     run("--quant-report", "gates.json").assert_outcomes(passed=4)
     assert set(gates()) == {"test_top1[int_8]", "test_a.py/test_top1[fp16]", "sub/test_b.py/test_top1[fp16]", "mine"}
+
+
+def test_names_that_only_differ_in_what_names_cannot_have_are_numbered(project, pytester, run, plugin_args):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("form", ["a b", "a:b", "a_b"])
+        @pytest.mark.quant_gate(metric="top1", max_drop=0.5, baseline=True)
+        def test_it(quant_gate, accuracy, form):
+            quant_gate.judge(accuracy())
+        """
+    )
+    run(*plugin_args).assert_outcomes(failed=3)
+    run(*plugin_args, "--quant-report", "gates.json").assert_outcomes(passed=3)
+    assert set(gates()) == {"test_it[a_b]", "test_it[a_b]-2", "test_it[a_b]-3"}
+    stored = {path.name for path in (pytester.path / "quant_baselines").rglob("*.json")}
+    assert stored == {"test_it[a b].json", "test_it[a%3Ab].json", "test_it[a_b].json"}, "whichever tests are chosen"
 
 
 @pytest.mark.parametrize("shared", ["name='same'", "baseline='same'"])

@@ -39,6 +39,22 @@ def test_no_number_of_samples(project, run, value):
     result.stderr.fnmatch_lines([f"*--quant-max-samples*'{value}' is not a number of samples*"])
 
 
+def test_a_missing_baseline_is_not_written_of_fewer_samples(digits_project, pytester, run):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.quant_gate(metric="agreement", max_drop=0.1, reference="float.onnx", data="x.npy", baseline="net")
+        def test_net(quant_gate):
+            quant_gate.check(model="int8_ort_model.onnx")
+        """
+    )
+    result = run("--quant-max-samples=5")
+    result.assert_outcomes(failed=1)
+    assert "none is written of a part of the data" in " ".join(str(result.stdout).split())
+    assert not (pytester.path / "quant_baselines").exists()
+
+
 def test_baselines_of_fewer_samples_are_refused(project, run):
     result = run("--quant-max-samples=5", "--quant-update-baselines")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -136,6 +136,41 @@ def test_a_measurement_and_something_to_measure(project, pytester, run):
     run().assert_outcomes(passed=1)
 
 
+def test_a_failure_that_the_test_catches_is_a_failure(project, pytester, run, plugin_args):
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.quant_gate(metric="top1", max_drop=0)
+        def test_caught(quant_gate, accuracy):
+            with pytest.raises(pytest.fail.Exception):
+                quant_gate.judge(accuracy())
+        """
+    )
+    result = run(*plugin_args)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["gate 'test_caught': top1 is worse *"])
+
+
+@pytest.mark.parametrize("damage", ["value = None", "value_rows = [[1.0], [1.0, 2.0]]", "models = None"])
+def test_a_damaged_measurement_is_an_error_of_its_gate(project, pytester, run, damage):
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        @pytest.mark.quant_gate(metric="top1", max_drop=0)
+        def test_damaged(quant_gate, accuracy):
+            measurement = accuracy()
+            measurement.{damage}
+            quant_gate.judge(measurement)
+        """
+    )
+    result = run("--quant-report=gates.json")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["gate 'test_damaged': *The measurement is damaged (*"])
+    assert [item["status"] for item in results()] == ["error"]
+
+
 @pytest.mark.parametrize("mark", ["xfail(reason='known')", "xfail(strict=True, reason='known')"])
 def test_a_gate_that_is_expected_to_fail(project, pytester, run, mark):
     pytester.makepyfile(

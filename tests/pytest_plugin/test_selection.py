@@ -70,6 +70,25 @@ def test_every_gate_must_run(project, pytester, run, plugin_args):
     assert result.parseoutcomes().get("failed", 0) == 0
 
 
+def test_files_skipped_at_import_may_have_gates(project, pytester, run, plugin_args):
+    skipped = "import pytest\npytest.importorskip('no_such_package')\n"
+    pytester.makepyfile(test_plain=skipped, test_good=GATES.replace("0.80", "0.95"))
+    assert run(*plugin_args, "--quant-require-gates").ret == pytest.ExitCode.OK, "nothing of gates in there"
+    pytester.makepyfile(test_gone=skipped + GATES)
+    result = run(*plugin_args, "--quant-require-gates")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["error: every gate must run, but * skipped at collection: test_gone.py."])
+    assert run(*plugin_args).ret == pytest.ExitCode.OK
+    assert run(*plugin_args, "--quant-require-gates", "test_gone.py").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_last_failed_cannot_tell_whether_every_gate_has_run(project, pytester, run):
+    pytester.makepyfile(GATES)
+    result = run("--quant-require-gates", "--lf")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --lf leaves out files unseen*"])
+
+
 def test_the_ini_file_says_that_every_gate_must_run(project, pytester, run):
     project("quant_require_gates = true")
     pytester.makepyfile(GATES)

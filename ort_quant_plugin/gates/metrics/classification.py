@@ -8,7 +8,7 @@ import numpy as np
 
 from ort_quant_plugin.errors import DataError
 from ort_quant_plugin.gates.metrics.base import Parameter, SampleMetric
-from ort_quant_plugin.gates.metrics.outputs import OUTPUT, class_scores, per_sample
+from ort_quant_plugin.gates.metrics.outputs import OUTPUT, check_reference, class_scores, per_sample
 from ort_quant_plugin.metrics import top_k_hits
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _K = Parameter("k", "int", 3, "at least 1", "How many of the highest-scored clas
 class TopK(SampleMetric):
     """Top-k accuracy: the share of samples whose label is among the k highest-scored classes.
 
-    Ties: the lower class first. A sample with a NaN score is a miss.
+    Ties: the lower class first. A sample with a NaN score is a miss, and an error in the float model.
 
     Args:
         name: Its name.
@@ -57,6 +57,14 @@ class TopK(SampleMetric):
                 expected=classes,
             )
         k = self._k if self._k is not None else batch.options["k"]
+        if k >= classes:
+            raise DataError(
+                f"Output {name!r} has {classes} classes: the label is always among the {k} highest-scored ones.",
+                hint=f"Use metric='top1', or 'top_k' with k below {classes}.",
+                value=k,
+                expected=classes,
+            )
+        check_reference(batch, name)
         return top_k_hits(scores, labels, k)[:, np.newaxis].astype(np.float64)
 
 

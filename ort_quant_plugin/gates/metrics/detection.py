@@ -84,6 +84,7 @@ class BoxMap(GateMetric):
             raise DataError(
                 f"{where} has no {missing[0]!r}; expected COCO annotations.", hint="Give an instances_….json file."
             )
+        _check_document(document, where)
         return CocoTruth(document, _match_images(document["images"], data, where))
 
     def measure(self, evaluation: Evaluation) -> Measured:
@@ -160,9 +161,24 @@ def _read_document(labels: Any) -> tuple[Mapping[str, Any], str]:
 def _match_images(
     images: Sequence[Mapping[str, Any]], data: CalibrationData, where: str
 ) -> Sequence[Mapping[str, Any]]:
+    """The image of each sample: that of the same ``file_name``, else the only one whose file has the same name."""
     names = [name for batch in data.batch_names for name in batch]
-    by_name = {PurePosixPath(str(image.get("file_name", ""))).name: image for image in images}
-    found = [by_name.get(PurePosixPath(name).name) for name in names]
+    by_path, by_file = defaultdict(list), defaultdict(list)
+    for image in images:
+        path = PurePosixPath(str(image.get("file_name", "")))
+        by_path[str(path)].append(image)
+        by_file[path.name].append(image)
+    found = []
+    for name in names:
+        same = by_path.get(name) or by_file.get(PurePosixPath(name).name, [])
+        if len(same) > 1:
+            raise DataError(
+                f"{where} has {len(same)} images named {PurePosixPath(name).name!r}; sample {name!r} may be any of "
+                "them.",
+                hint="Name images in 'file_name' by the path below the folder of the data.",
+                sample=name,
+            )
+        found.append(same[0] if same else None)
     matched = [image for image in found if image is not None]
     if len(matched) == len(names):
         return matched
@@ -176,6 +192,42 @@ def _match_images(
     )
 
 
+def _check_document(document: Mapping[str, Any], where: str) -> None:
+    """What pycocotools would stumble over, or take for something else.
+
+    Raises:
+        DataError: Names the entry.
+    """
+    needed = {"images": ("id",), "annotations": ("image_id", "category_id", "bbox"), "categories": ("id",)}
+    for kind, keys in needed.items():
+        entries = document[kind]
+        if not isinstance(entries, list):
+            raise DataError(
+                f"{where}: {kind!r} is a {type(entries).__name__}; expected a list.", hint="Give COCO annotations."
+            )
+        for index, entry in enumerate(entries):
+            missing = [key for key in keys if not isinstance(entry, Mapping) or key not in entry]
+            if missing:
+                raise DataError(
+                    f"{where}: entry {index} of {kind!r} has no {missing[0]!r}.", hint="Give COCO annotations of boxes."
+                )
+    for index, annotation in enumerate(document["annotations"]):
+        if not _is_box(annotation["bbox"]):
+            raise DataError(
+                f"{where}: 'bbox' of annotation {index} is {annotation['bbox']!r}; expected [x, y, width, height].",
+                hint="Give four numbers in pixels.",
+                value=annotation["bbox"],
+            )
+
+
+def _is_box(box: Any) -> bool:
+    try:
+        sides = np.asarray(box)
+    except ValueError:  # lists of different lengths
+        return False
+    return sides.shape == (4,) and sides.dtype.kind in "iuf" and bool(np.isfinite(sides).all())
+
+
 def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
     """With what pycocotools needs and hand-made files leave out."""
     _, _, width, height = annotation["bbox"]
@@ -184,7 +236,7 @@ def _complete(annotation: Mapping[str, Any]) -> dict[str, Any]:
 
 def _detections(decoded: Any, image: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     try:
-        boxes, scores, categories = (np.asarray(part) for part in decoded)
+        boxes, scores, categories = (np.asarray(part, np.float64) for part in decoded)
         boxes = boxes.reshape(-1, 4)
         if not len(boxes) == len(scores) == len(categories):
             raise ValueError(f"{len(boxes)} boxes, {len(scores)} scores, {len(categories)} categories")
@@ -194,6 +246,13 @@ def _detections(decoded: Any, image: Mapping[str, Any], name: str) -> list[dict[
             hint="Return arrays of the shapes (n, 4), (n,) and (n,).",
             sample=name,
         ) from error
+    for what, numbers in (("box", boxes), ("score", scores), ("category", categories)):
+        if not np.isfinite(numbers).all():
+            raise DataError(
+                f"decode returned a {what} that is NaN or infinite for sample {name!r}.",
+                hint="The model's output is broken, or decode has to leave such detections out.",
+                sample=name,
+            )
     return [
         {"image_id": image["id"], "bbox": box, "score": score, "category_id": category}
         for box, score, category in zip(boxes.tolist(), scores.tolist(), categories.tolist(), strict=True)

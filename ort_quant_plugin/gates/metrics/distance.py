@@ -1,7 +1,8 @@
 """How far the outputs of two models are apart.
 
 The formulas are those of :mod:`ort_quant_plugin.metrics`, over all elements of all samples. Each is a function of mean
-sums per sample, written here for whole arrays of means, so that a bootstrap is one matrix product.
+sums per sample, written here for whole arrays of means, so that a bootstrap is one matrix product. One thing differs:
+a NaN in both models is no equal value here, for two broken models must not pass a gate.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ def _stats(batch: Batch, outputs: Mapping[str, Array]) -> Iterator[ErrorStats]:
     for expected, found in zip(*paired_rows(batch, outputs), strict=True):
         stats = ErrorStats()
         stats.update(expected, found)
+        if stats.both_nan:
+            stats.nonfinite += stats.both_nan
+            stats.max_abs_error = math.inf
         yield stats
 
 
@@ -58,7 +62,7 @@ class _SumMetric(SampleMetric):
 
 
 class Cosine(_SumMetric):
-    """Cosine similarity Σxy / √(Σx²·Σy²); NaN when a value is non-finite on one side only."""
+    """Cosine similarity Σxy / √(Σx²·Σy²); NaN when a value is NaN, or infinite on one side only."""
 
     name = "cosine"
     summary = "cosine similarity with the float model's output"
@@ -83,7 +87,7 @@ class Sqnr(_SumMetric):
     columns = ("sum_xx", "sum_dd", "nonfinite")
 
     def from_mean_rows(self, mean: Rows, options: Mapping[str, Any]) -> Rows:
-        """−∞ when only the reference is all zero, or a value is non-finite on one side only."""
+        """−∞ when only the reference is all zero, or a value is NaN, or infinite on one side only."""
         del options
         xx, dd, bad = np.moveaxis(mean, -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -96,7 +100,7 @@ class _MeanError(_SumMetric):
     equal_value = 0.0
 
     def from_mean_rows(self, mean: Rows, options: Mapping[str, Any]) -> Rows:
-        """Infinite when a value is non-finite on one side only."""
+        """Infinite when a value is NaN, or infinite on one side only."""
         del options
         count, total, bad = np.moveaxis(mean, -1, 0)
         return np.where(bad > 0, np.inf, total / count)
@@ -128,7 +132,7 @@ class MaxError(GateMetric):
     options = (OUTPUT,)
 
     def measure(self, evaluation: Evaluation) -> Measured:
-        """Find the sample with the largest error; infinite when a value is non-finite on one side only."""
+        """Find the sample with the largest error; infinite when a value is NaN, or infinite on one side only."""
         worst, where, samples = -math.inf, "", 0
         for batch, outputs in evaluation.batches():
             for name, stats in zip(batch.names, _stats(batch, outputs), strict=True):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ort_quant_plugin.gates.metrics.base import Array, Batch
 
-__all__ = ["OUTPUT", "class_scores", "is_class_scores", "output_name", "per_sample"]
+__all__ = ["OUTPUT", "check_reference", "class_scores", "is_class_scores", "output_name", "per_sample"]
 
 OUTPUT = Parameter("output", "str", None, "", "Name of the output to judge; needed where several would do.")
 
@@ -38,6 +38,26 @@ def per_sample(output: Array, size: int, name: str) -> Array:
         value=output.shape,
         expected=size,
     )
+
+
+def check_reference(batch: Batch, name: str) -> None:
+    """See that the float model, where there is one, has an output of numbers: a broken one is no measure.
+
+    Raises:
+        DataError: The output is NaN for a sample.
+    """
+    if batch.reference is None:
+        return
+    rows = per_sample(batch.reference[name], batch.size, name)
+    broken = np.flatnonzero(np.isnan(rows).reshape(batch.size, -1).any(axis=1))
+    if broken.size:
+        sample = batch.names[int(broken[0])]
+        raise DataError(
+            f"Output {name!r} of the float model is NaN for sample {sample!r}, so there is nothing to compare with.",
+            hint="Mend the float model, or leave such samples out.",
+            output=name,
+            sample=sample,
+        )
 
 
 def output_name(outputs: Mapping[str, Array], batch: Batch, fits: Callable[[Array], bool], what: str) -> str:

@@ -12,7 +12,8 @@ from ort_quant_plugin.comparison import numeric_outputs, open_model
 from ort_quant_plugin.errors import DataError
 from ort_quant_plugin.gates.metrics.base import GateMetric, Measured, Parameter
 from ort_quant_plugin.gates.replay import LEVELS
-from ort_quant_plugin.gates.reproduce import Host, Replayer, first_difference, load, same_bits
+from ort_quant_plugin.gates.reproduce import Host, Replayer, first_difference, load
+from ort_quant_plugin.metrics import same_bits
 from ort_quant_plugin.ops.instruction_sets import instruction_sets
 
 if TYPE_CHECKING:

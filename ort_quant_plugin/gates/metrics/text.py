@@ -15,7 +15,7 @@ from ort_quant_plugin.errors import ConfigError, DataError
 from ort_quant_plugin.files import read_text
 from ort_quant_plugin.gates.metrics.base import Parameter, SampleMetric
 from ort_quant_plugin.gates.metrics.extras import DECODE, call_decoder, load_decoder, one_sample, require
-from ort_quant_plugin.gates.metrics.outputs import OUTPUT, output_name, per_sample
+from ort_quant_plugin.gates.metrics.outputs import OUTPUT, check_reference, output_name, per_sample
 from ort_quant_plugin.labels import match_by_name, read_table
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class _TextMetric(SampleMetric):
                     )
             return found
         name = output_name(outputs, batch, _is_sequence, "class scores per step, [samples, steps, classes]")
+        check_reference(batch, name)
         table = _read_characters(Path(str(characters)))
         return ctc_texts(per_sample(outputs[name], batch.size, name), table, batch.options.get("blank", 0))
 

@@ -184,6 +184,12 @@ def test_baselines(ort_quant, write_gates, tmp_path):
     assert "1 passed" in ort_quant(*only).out
 
 
+def test_no_baseline_of_a_part_of_the_data_is_written(ort_quant, write_gates, tmp_path):
+    run = ("gate", "run", write_gates(BASELINE), "--only", "kept", "--max-samples", 20)
+    assert "none is written of a part of the data" in unwrapped(ort_quant(*run, code=1).out)
+    assert not (tmp_path / "quant_baselines").exists()
+
+
 def test_baseline_dir(ort_quant, write_gates, tmp_path):
     ort_quant("gate", "run", write_gates(BASELINE), "--only", "kept", "--baseline-dir", tmp_path / "b", code=1)
     assert (tmp_path / "b/digits/top1.json").is_file()
@@ -250,6 +256,7 @@ def test_bad_options(ort_quant, write_gates, monkeypatch, files_before_and_after
         ('[[gate]]\nname = "x"\nmetric = "topone"\nmin_value = 1\n', "'topone'"),
         ('[[gate]]\nname = "x"\nmetric = "top1"\nmin_value = 1\nmax_drp = 1\n', "Did you mean 'max_drop'?"),
         ('[[gate]]\nname = "accuracy"\nmetric = "top1"\nmin_value = 1\n', "2 gates have the name 'accuracy'"),
+        (BASELINE.replace("digits/top1", "../x"), "'../x' is no name of a baseline"),
     ],
 )
 def test_mistakes_in_the_file_stop_the_run_before_inference(ort_quant, write_gates, extra, text):
@@ -277,6 +284,23 @@ def test_thresholds_from_options(ort_quant, report):
     almost = ("gate", "recheck", report, "--gate", "accuracy", "--min-value", 0.997)
     assert "1 failed" in ort_quant(*almost, code=1).out
     assert "passed (chance)" in ort_quant(*almost, "--significance", 0.05).out
+
+
+def test_a_report_without_judged_gates_does_not_pass(ort_quant, write_gates, report):
+    document = json.loads(report.read_text())
+    document["results"] = []
+    report.write_text(json.dumps(document))
+    for more in ((), (write_gates(noise=10),)):
+        out = ort_quant("gate", "recheck", report, *more, code=1).out
+        assert "No gate was judged" in out
+        assert "FAILED in " in out.splitlines()[-1]
+
+
+def test_a_gates_file_that_asks_for_another_measurement(ort_quant, write_gates, report):
+    path = write_gates(noise=10)
+    path.write_text(path.read_text().replace("max_samples = 200", "max_samples = 100"))
+    out = unwrapped(ort_quant("gate", "recheck", report, path, code=1).out)
+    assert "the report holds a measurement with max_samples 200; the gate now asks for another" in out
 
 
 def test_recheck_runs_no_model(ort_quant, write_gates, report, monkeypatch):

@@ -68,6 +68,18 @@ def test_log_records_follow_the_verbosity(capsys, monkeypatch):
     assert logging.getLogger("ort_quant_plugin").handlers == []
 
 
+def test_an_exception_that_was_not_the_end_shows_its_traceback_on_request(capsys, monkeypatch):
+    monkeypatch.delenv("AMCT_LOG_LEVEL", raising=False)
+    for debug in (False, True):
+        with logging_to_stderr(Settings(debug=debug)):
+            try:
+                raise ZeroDivisionError("for a test")
+            except ZeroDivisionError:
+                logging.getLogger("ort_quant_plugin.try").debug("went on", exc_info=True)
+        err = capsys.readouterr().err
+        assert ("Traceback" in err and "ZeroDivisionError: for a test" in err and "note: went on" in err) is debug
+
+
 def test_file_size(tmp_path):
     path = tmp_path / "x"
     for size, text in {500: "0.5 kB", 132_600: "132.6 kB", 18_906_036: "18.9 MB"}.items():

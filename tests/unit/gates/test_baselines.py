@@ -61,14 +61,25 @@ def test_a_first_run_shows_missed_limits_too(baselines):
     assert "min_value is 99.00 %" in verdict.reasons[1]
 
 
-def test_nan_is_no_baseline(baselines, updating):
+@pytest.mark.parametrize(
+    ("value", "text"), [(math.nan, "top1 is not a number (NaN)"), (-math.inf, "top1 is -∞, the worst there is")]
+)
+def test_the_worst_there_is_is_no_baseline(baselines, updating, value, text):
     for use in (baselines, updating):
-        verdict = settle(gate(), measured(math.nan), use)
-        assert verdict.reasons == ["top1 is not a number (NaN)"]
+        assert settle(gate(), measured(value), use).reasons == [text]
     assert not baselines.folder.exists()
     settle(gate(), measured(0.9), baselines)
-    assert not settle(gate(), measured(math.nan), updating).passed
+    assert not settle(gate(), measured(value), updating).passed
     assert baselines.read("digits").value == 0.9
+
+
+def test_none_is_written_of_a_part_of_the_data(baselines):
+    partial = Baselines(baselines.folder, partial=True)
+    with pytest.raises(ConfigError, match="none is written of a part of the data"):
+        settle(gate(), measured(), partial)
+    assert not baselines.folder.exists()
+    settle(gate(), measured(), baselines)
+    assert settle(gate(), measured(), partial).passed
 
 
 def test_update_rewrites_and_fails(baselines, updating):
@@ -130,6 +141,11 @@ def test_nothing_of_the_machine_is_stored(baselines):
     assert document["name"] == "digits"
     assert document["measurement"]["models"]["model"] == {"path": "net.onnx", "sha256": "12", "bytes": 5}
     assert document["measurement"]["data"]["spec"] == "photos"
+    files = {"characters": "/home/me/chars.txt", "decode": "/home/me/dec.py:texts", "python": "/home/me/bin/python"}
+    text = baselines.write("digits", measured(options=files)).read_text()
+    assert "/home/me" not in text
+    assert settle(gate(), measured(options=files), baselines).passed
+    assert settle(gate(), measured(options=files), Baselines(baselines.folder, update=True)).passed
     assert (document["measurement"]["layers"], document["measurement"]["layers_note"]) == ([], None)
 
 
@@ -173,6 +189,10 @@ def test_names_that_lead_elsewhere(baselines, name):
             use(name)
 
 
+def whole(**damage):
+    return json.dumps({"schema": SCHEMA, "measurement": measured().to_dict() | damage})
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -183,6 +203,12 @@ def test_names_that_lead_elsewhere(baselines, name):
         ('{"schema": "ort-quant/gate-baseline/1", "measurement": {"value": "x"}}', "holds no measurement"),
         ('{"schema": "ort-quant/gate-baseline/1", "measurement": 5}', "holds no measurement"),
         ("[" * 100_000, "is not JSON"),
+        (whole(value_rows=[[1], [1, 2]]), r"holds no measurement \(its rows have different lengths\)"),
+        (whole(environment="x"), r"holds no measurement \(environment is 'x'\)"),
+        (whole(data=None), r"holds no measurement \(data is None\)"),
+        (whole(models=None), "holds no measurement"),
+        (whole(models={"model": None}), "holds no measurement"),
+        (whole(samples="many"), "holds no measurement"),
     ],
 )
 def test_broken_files_are_named(baselines, text, complaint):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ort_quant_plugin.gates import Baselines, Evaluator, run_gate, run_gates
@@ -39,6 +41,35 @@ def test_what_cannot_be_judged_is_an_error(gate, metric, settings, message):
     result = run_gate(gate(metric, **settings), Evaluator())
     assert (result.status, result.verdict) == ("error", None)
     assert message in result.error
+
+
+class WithBug(Evaluator):
+    """Measures one metric as a plugin with a bug would."""
+
+    def measure(self, gate, **overrides):
+        if gate.metric == "mse":
+            raise ZeroDivisionError("division by zero")
+        return super().measure(gate, **overrides)
+
+    def evaluation(self, gate, **overrides):
+        if gate.metric == "sqnr_db" and sys._getframe(1).f_code.co_name != "measure":
+            raise ZeroDivisionError("division by zero")
+        return super().evaluation(gate, **overrides)
+
+
+def test_a_bug_of_a_metric_costs_no_other_gate_its_result(gate, caplog):
+    caplog.set_level("DEBUG", "ort_quant_plugin")
+    gates = [gate("mse", min_value=None, max_value=1), gate("agreement", min_value=0.5)]
+    first, second = run_gates(gates, evaluator=WithBug()).results
+    assert (first.status, second.status) == ("error", "passed")
+    assert "the metric 'mse' raised ZeroDivisionError: division by zero" in first.error
+    assert caplog.records[0].exc_info[0] is ZeroDivisionError
+
+
+def test_a_bug_while_layers_are_looked_for_costs_no_verdict(gate):
+    result = run_gate(gate("sqnr_db", min_value=90), WithBug())
+    assert (result.status, result.measurement.layers) == ("failed", [])
+    assert result.measurement.layers_note == "looking for them raised ZeroDivisionError: division by zero"
 
 
 def test_a_missing_baseline_is_written_and_fails(gate, tmp_path):

@@ -215,3 +215,92 @@ def test_dropped_samples_are_told(gate, build, tmp_path):
     found = Evaluator().measure(gate("top1", reference=None, batch_size=64), model=tmp_path / "static.onnx")
     assert found.samples == 192
     assert "8 of 200 samples left out" in found.data["notes"][0]
+
+
+NAN_MODEL = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 4] y)
+{ [add] h = Add(x, c)  y = Sqrt(h) }"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "worst"),
+    [("mse", math.inf), ("mae", math.inf), ("max_error", math.inf), ("sqnr_db", -math.inf), ("cosine", math.nan),
+     ("spearman", math.nan), ("agreement", 0.0)],
+)  # fmt: skip
+def test_two_models_that_give_nan_are_not_equal(gate, build, tmp_path, metric, worst):
+    for name, shift in (("float", -9.0), ("int8", -8.0)):
+        write_model(build(NAN_MODEL, c=np.float32(shift)), tmp_path / f"{name}.onnx")
+    found = Evaluator().measure(
+        gate(metric), model=tmp_path / "int8.onnx", reference=tmp_path / "float.onnx", data=np.ones((3, 4), np.float32)
+    )
+    assert found.value == pytest.approx(worst, nan_ok=True)
+
+
+SOUND = """<ir_version: 8, opset_import: ["" : 17]> g (float[T] sound) => (float y)
+{ m = Mul(sound, w) y = ReduceSum<keepdims = 0>(m) }"""
+
+
+@pytest.fixture
+def sounds(build, tmp_path):
+    """Two models of sounds [400] that differ by half; thirty sounds, the first two silent."""
+    for name, factor in (("float", 1.0), ("int8", 1.5)):
+        write_model(build(SOUND, w=np.float32(factor)), tmp_path / f"{name}.onnx")
+    clips = [{"sound": np.full(400, index >= 2, np.float32)} for index in range(30)]
+    return {"model": tmp_path / "int8.onnx", "reference": tmp_path / "float.onnx", "data": lambda: iter(clips)}
+
+
+@pytest.mark.parametrize(("limit", "samples"), [(None, 30), (20, 20), (1, 1)])
+def test_max_samples_counts_feeds_without_a_batch_axis(gate, sounds, limit, samples):
+    """Each sound is one sample, however many values it has."""
+    found = Evaluator().measure(gate("mse", max_samples=limit), **sounds)
+    assert found.samples == samples
+    assert found.value == pytest.approx(200.0**2 * max(0, samples - 2) / samples)
+
+
+def test_the_first_samples_of_feeds_without_a_batch_axis(gate, sounds):
+    first = Evaluator().evaluation(gate("mse"), **sounds).samples(16)
+    assert (sum(1 for _ in first), first.size) == (16, 16)
+
+
+def test_a_model_compared_with_itself_is_refused(gate, digits, tmp_path):
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(Path(digits.float).read_bytes())
+    for settings in ({"metric": "agreement"}, {"metric": "size_ratio"}, {"metric": "top1", "max_drop": 0.01}):
+        with pytest.raises(ConfigError, match="are the same model, which would pass whatever it is"):
+            Evaluator().measure(gate(**settings), model=copy)
+    assert Evaluator().measure(gate("top1", min_value=0.9), model=copy).value > 0.9
+
+
+def test_external_weights_that_change_are_read_again(gate, digits, tmp_path):
+    """The .onnx file stays as it is."""
+    path, evaluator = tmp_path / "big.onnx", Evaluator()
+    write_model(read_model(digits.fake_quant), path, force_external=True)
+    sound = evaluator.measure(gate("sqnr_db"), model=path)
+    for file in tmp_path.iterdir():
+        if file != path:
+            (3 * np.fromfile(file, np.int8)).tofile(file)
+    broken = evaluator.measure(gate("sqnr_db"), model=path)
+    assert broken.value < sound.value
+    assert broken.models["model"]["sha256"] != sound.models["model"]["sha256"]
+
+
+@pytest.mark.parametrize("count", [193, 199, 201, 256])
+def test_labels_are_counted_although_a_batch_is_dropped(gate, build, tmp_path, digits, count):
+    """200 samples, 192 of which fill batches."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[64, 1, 8, 8] image) => (float[64, 64] y)
+    { s = Constant<value_ints = [64, 64]>() y = Reshape(image, s) }"""
+    write_model(build(text), tmp_path / "static.onnx")
+    evaluator, asked = Evaluator(), gate("top1", reference=None, batch_size=64)
+    given = {"model": tmp_path / "static.onnx", "data": np.load(digits.data)}
+    with pytest.raises(DataError, match=f"There are {count} labels for 200 samples|for at least"):
+        evaluator.measure(asked, labels=np.zeros(count, np.int64), **given)
+    assert evaluator.measure(asked, labels=np.zeros(200, np.int64), **given).samples == 192
+
+
+def test_the_digest_is_of_the_samples_the_metric_has_read(gate):
+    """A latency is of the first batch, whichever gates ran before."""
+    alone = Evaluator().measure(gate("latency_ratio", rounds=2, warmup=0)).data["sha256"]
+    evaluator = Evaluator()
+    whole = evaluator.measure(gate("top1")).data["sha256"]
+    assert evaluator.measure(gate("latency_ratio", rounds=2, warmup=0)).data["sha256"] == alone
+    assert evaluator.measure(gate("agreement")).data["sha256"] == Evaluator().measure(gate("agreement")).data["sha256"]
+    assert whole

@@ -107,6 +107,7 @@ def test_threshold_zero_is_one():
         ({"batch_size": 1.5}, "batch_size is 1.5"),
         ({"threads": True}, "threads is True"),
         ({"baseline": 5}, "baseline is 5; expected a name"),
+        ({"baseline": "../up"}, "'../up' is no name of a baseline"),
         ({"model": 5}, "model is 5; expected a path"),
         ({"model": ""}, "model is ''; expected a path"),
         ({"data": 5}, "data is 5; expected a path or module:callable"),

@@ -71,6 +71,16 @@ def test_rounding_fails_no_gate():
     assert not judge(gate(min_value=0.9), pair("m", 0.9 - 1e-6)).passed
 
 
+def test_rounding_counts_relative_to_the_numbers():
+    """A tiny error is no rounding of zero."""
+    tiny = pair("mse", 1e-10, unit="", reference=0.0, higher=False)
+    assert not judge(gate("mse", max_value=0), tiny).passed
+    assert not judge(gate("mse", max_drop=0), tiny).passed
+    assert not judge(gate("mse", max_value=1e-11), tiny).passed
+    same = pair("mse", 0.1, unit="", reference=0.1, higher=False)
+    assert judge(gate("mse", max_drop=0, max_value=0.1), same).passed
+
+
 def test_numbers_are_told_apart_in_reasons():
     verdict = judge(gate(min_value=0.9), pair("agreement", 0.899999))
     assert verdict.reasons == ["agreement is 89.9999 %; min_value is 90.0000 %"]
@@ -115,6 +125,24 @@ def test_infinite_values():
     lost = pair("sqnr_db", -math.inf, unit="dB", reference=math.inf)
     assert not judge(gate("sqnr_db", min_value=20), lost).passed
     assert not judge(gate("max_error", max_value=1), pair("max_error", math.inf, unit="", higher=False)).passed
+
+
+@pytest.mark.parametrize(
+    ("metric", "worst", "good", "higher"),
+    [("mse", math.inf, 0.1, False), ("sqnr_db", -math.inf, 30.0, True), ("mse", math.nan, 0.1, False)],
+)
+def test_a_baseline_than_which_nothing_is_worse(metric, worst, good, higher):
+    lost, found = (pair(metric, value, unit="", higher=higher) for value in (worst, good))
+    for measurement in (lost, found):
+        verdict = judge(gate(metric, max_drop=1.0), measurement, lost)
+        assert not verdict.passed
+        assert "update the baseline" in verdict.reasons[0]
+
+
+def test_the_worst_infinity_never_passes():
+    for value, reference, higher in ((math.inf, math.inf, False), (0.1, math.inf, False), (-math.inf, -math.inf, True)):
+        measurement = Measurement("own_metric", "", "own", higher, value, reference, 10)
+        assert not judge(gate("own_metric", max_drop=1), measurement).passed, (value, reference)
 
 
 @pytest.mark.parametrize(
@@ -323,6 +351,13 @@ def test_baselines_of_something_else(baseline, reason):
     assert len(verdict.reasons) == 1
     assert re.search(reason, verdict.reasons[0])
     assert "update" in verdict.reasons[0]
+
+
+def test_where_files_of_options_lie_does_not_matter():
+    ours, theirs = ({"decode": f"{folder}/dec.py:texts", "k": 3} for folder in ("/home/me", "/ci/build"))
+    assert judge(gate(max_drop=0.1), accuracy(80, 84, options=ours), accuracy(80, 84, options=theirs)).passed
+    other = {"decode": "/home/me/dec.py:words", "k": 3}
+    assert not judge(gate(max_drop=0.1), accuracy(80, 84, options=ours), accuracy(80, 84, options=other)).passed
 
 
 def test_another_environment_is_named():

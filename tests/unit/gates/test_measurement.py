@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ort_quant_plugin.gates.measurement import GateResult, LayerBlame, Measurement, Verdict
+
+GATE = {"name": "g", "metric": "m"}
 
 
 def through_json(document):
@@ -47,8 +50,14 @@ def test_numpy_values_become_plain():
 
 
 @pytest.mark.parametrize(
-    "damage", [{"value": "high"}, {"surprise": 1}, {"layers": [{"name": "conv"}]}, {"value_rows": [1, 2]}]
-)
+    "damage",
+    [
+        {"value": "high"}, {"value": None}, {"surprise": 1}, {"layers": [{"name": "conv"}]}, {"layers": [3]},
+        {"value_rows": [1, 2]}, {"value_rows": [[1], [1, 2]]}, {"value_rows": 5}, {"kind": "other"}, {"metric": None},
+        {"environment": "x"}, {"data": None}, {"models": {"model": 3}}, {"samples": 1.5}, {"higher_is_better": 1},
+        {"layers": [{"name": "a", "op_type": "Conv", "sqnr_db": "loud", "added_noise": 0}]},
+    ],
+)  # fmt: skip
 def test_no_measurement(damage):
     document = Measurement("m", "", "pair", True, 1.0).to_dict() | damage
     with pytest.raises((KeyError, TypeError, ValueError)):
@@ -71,9 +80,24 @@ def test_result():
     )  # fmt: skip
     assert GateResult.from_dict(through_json(found.to_dict())) == found
     assert found.name == "g"
-    assert GateResult.from_dict(GateResult({"name": "g"}, "not run", error="deselected").to_dict()).measurement is None
+    assert GateResult.from_dict(GateResult(GATE, "not run", error="deselected").to_dict()).measurement is None
 
 
-def test_a_status_nobody_knows():
-    with pytest.raises(ValueError, match="status is 'fine'"):
-        GateResult.from_dict({"gate": {"name": "g"}, "status": "fine"})
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"gate": {"metric": "m"}}, {"gate": {"name": "g"}}, {"gate": {**GATE, "max_drop": "x"}}, {"gate": 3},
+        {"status": "fine"}, {"measurement": 5}, {"verdict": [1]}, {"verdict": {"passed": True, "drop": "x"}},
+        {"verdict": {"passed": True, "reasons": None}}, {"verdict": {"passed": True, "interval": [1]}}, {"error": 5},
+        {"where": None}, {"verdict": {}},
+    ],
+)  # fmt: skip
+def test_no_result(damage):
+    document = GateResult(GATE, "passed").to_dict() | damage
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        GateResult.from_dict(document)
+
+
+def test_what_json_has_not_becomes_text():
+    found = Measurement("m", "", "pair", True, 1.0, details={"file": Path("a.npy")})
+    assert through_json(found.to_dict())["details"] == {"file": "a.npy"}

@@ -21,7 +21,7 @@ def test_top1_by_hand():
     assert rows.tolist() == [[1], [0], [1], [0]]
 
 
-@pytest.mark.parametrize(("k", "hits"), [(1, [0, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1])])
+@pytest.mark.parametrize(("k", "hits"), [(1, [0, 0, 0]), (2, [1, 1, 0])])
 def test_top_k_by_hand(k, hits):
     rows = metric_named("top_k").rows(batch(3, labels=[2, 1, 1], k=k), {"logits": SCORES[:3]})
     assert rows[:, 0].tolist() == hits
@@ -71,3 +71,15 @@ def test_outputs_that_do_not_fit():
 
 def test_a_single_sample_needs_no_batch_axis():
     assert metric_named("top1").rows(batch(1, labels=[1]), {"y": SCORES[0]}).tolist() == [[1]]
+
+
+@pytest.mark.parametrize(("metric", "k"), [("top_k", 3), ("top_k", 4), ("top5", 5)])
+def test_every_class_among_the_k_best_is_no_measure(metric, k):
+    with pytest.raises(DataError, match=f"has 3 classes: the label is always among the {k} highest-scored"):
+        metric_named(metric).rows(batch(1, labels=[0], k=k), {"logits": SCORES[:1]})
+
+
+def test_a_float_model_that_gives_nan_is_no_measure():
+    """Otherwise both models miss those samples, and nothing has dropped."""
+    with pytest.raises(DataError, match="Output 'logits' of the float model is NaN for sample 's3'"):
+        metric_named("top1").rows(batch(4, labels=[1, 1, 2, 1], reference={"logits": SCORES}), {"logits": SCORES})

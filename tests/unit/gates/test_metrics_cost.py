@@ -6,15 +6,18 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
-from ort_quant_plugin.errors import ConfigError, DataError
+from ort_quant_plugin.calibration.data import open_data
+from ort_quant_plugin.comparison import compare
+from ort_quant_plugin.errors import ConfigError, DataError, ModelError
 from ort_quant_plugin.gates.evaluate import Evaluator
 from ort_quant_plugin.gates.metrics import gate_metrics, metric_named
 from ort_quant_plugin.gates.metrics.base import Batch
 from ort_quant_plugin.gates.metrics.functions import FunctionMetric
 from ort_quant_plugin.gates.model_files import model_facts
-from ort_quant_plugin.model import read_model, write_model
+from ort_quant_plugin.model import input_specs, read_model, write_model
 
 
 def test_size_ratio(gate, digits):
@@ -157,3 +160,39 @@ def test_own_errors_leave_out_what_a_layer_is_given(damaged, digits):
         assert broken[name].own.noise_to_signal < 0.01
     first = sound["stem_conv"]
     assert first.own.sum_dd == pytest.approx(first.error.sum_dd, rel=1e-6), "nothing lies before it"
+
+
+def test_layer_sqnr_does_not_measure_another_model(gate, digits, tmp_path):
+    """The ort model is damaged; the simulation beside it is not."""
+    (tmp_path / "net_fake_quant_model.onnx").write_bytes(Path(digits.fake_quant).read_bytes())
+    path = tmp_path / "net_ort_model.onnx"
+    model = read_model(digits.ort)
+    scales = [value for value in model.graph.initializers.values() if value.const_value.dtype.name == "FLOAT"]
+    for value in scales:
+        value.const_value = ir.tensor(2 * value.const_value.numpy(), name=value.name)
+    write_model(model, path)
+    assert Evaluator().measure(gate("sqnr_db", str(path))).value < 20
+    with pytest.raises(ModelError, match=r"net_fake_quant_model\.onnx' beside it has other outputs"):
+        Evaluator().measure(gate("layer_sqnr", str(path)))
+    data = open_data(digits.data, input_specs(read_model(digits.float)), batch_size=50)
+    with pytest.raises(ModelError, match="it is not the same model"):
+        compare(digits.float, [path], data, layers=True)
+
+
+@pytest.mark.parametrize("batch_size", [10, 25, 200])
+def test_layer_sqnr_is_of_the_samples_that_count(gate, digits, batch_size):
+    """Also where they end inside of a batch."""
+    found = Evaluator().measure(gate("layer_sqnr", max_samples=10, batch_size=batch_size))
+    first = Evaluator().measure(gate("layer_sqnr", batch_size=10), data=np.load(digits.data)[:10])
+    assert (found.value, found.samples) == (pytest.approx(first.value), 10)
+
+
+def test_a_layer_that_gives_nan_in_both_models_is_the_worst(gate, build, tmp_path):
+    weights = np.full((4, 2), np.nan, np.float32)
+    interface = '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 4] x) => (float[N, 2] y)'
+    write_model(build(f"{interface} {{ [mm] y = MatMul(x, w) }}", w=weights), tmp_path / "float.onnx")
+    quantized = "{ q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) [mm] y = MatMul(d, w) }"
+    constants = {"w": weights, "s": np.float32(0.1), "z": np.int8(0)}
+    write_model(build(f"{interface} {quantized}", **constants), tmp_path / "qdq.onnx")
+    given = {"model": tmp_path / "qdq.onnx", "reference": tmp_path / "float.onnx", "data": np.ones((3, 4), np.float32)}
+    assert Evaluator().measure(gate("layer_sqnr"), **given).value == -math.inf

@@ -26,6 +26,8 @@ TRUTH = {
 }
 # A row of the model's output is x, y, width, height, score; the decoder drops rows without a score.
 DECODER = """
+import numpy
+
 def decode(outputs, image):
     assert image["width"] == 200
     rows = outputs["y"][0]
@@ -34,6 +36,14 @@ def decode(outputs, image):
 
 def wrong(outputs, image):
     return outputs["y"][0], [1.0]
+
+def all_rows(outputs, image):
+    rows = outputs["y"][0]
+    rows = numpy.where(rows == 999, numpy.nan, numpy.where(rows == 998, numpy.inf, rows))
+    return rows[:, :4], rows[:, 4], [3] * len(rows)
+
+def texts(outputs, image):
+    return [["a", 0, 5, 5]], ["x"], [3]
 """
 
 
@@ -129,6 +139,18 @@ def test_arrays_are_matched_in_order():
         ({"annotations": None}, "has no 'annotations'"),
         ({"images": TRUTH["images"][:1]}, r"no image '8\.npy' \(1 of 2 samples are there\)"),
         ({"annotations": []}, "None of the 2 images has an annotated box"),
+        ({"annotations": [{"category_id": 3, "bbox": BOX}]}, "entry 0 of 'annotations' has no 'image_id'"),
+        ({"annotations": [{"image_id": 7, "category_id": 3}]}, "entry 0 of 'annotations' has no 'bbox'"),
+        ({"annotations": [{"image_id": 7, "bbox": BOX}]}, "entry 0 of 'annotations' has no 'category_id'"),
+        ({"annotations": {}}, "'annotations' is a dict; expected a list"),
+        (
+            {"annotations": [{"image_id": 7, "category_id": 3, "bbox": ["1", 2, 3, 4]}]},
+            r"'bbox' of annotation 0 is \['1', 2, 3, 4\]; expected \[x, y, width, height\]",
+        ),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": BOX[:3]}]}, "'bbox' of annotation 0 is"),
+        ({"images": [{"file_name": "7.npy"}]}, "entry 0 of 'images' has no 'id'"),
+        ({"images": [7, 8]}, "entry 0 of 'images' has no 'id'"),
+        ({"categories": [{"name": "cat"}]}, "entry 0 of 'categories' has no 'id'"),
     ],
 )
 def test_annotations_that_cannot_be_used(project, tmp_path, change, message):
@@ -158,3 +180,36 @@ def test_a_batch_must_tell_its_images_apart(project, build, tmp_path):
     write_model(model, tmp_path / "flat.onnx")
     with pytest.raises(DataError, match=r"No output has one row for each of the 2 samples"):
         project({7: [], 8: []}, model=tmp_path / "flat.onnx", batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"), [([999, *BOX[1:], 0.9], "box"), ([*BOX, 999], "score"), ([*BOX, 998], "score")]
+)
+def test_boxes_that_are_no_numbers(project, tmp_path, row, what):
+    """pycocotools takes them for hits."""
+    decode = f"{tmp_path / 'decoder.py'}:all_rows"
+    with pytest.raises(DataError, match=f"decode returned a {what} that is NaN or infinite for sample '7.npy'"):
+        project({7: [row], 8: [[*BOX, 0.9]]}, decode=decode)
+
+
+def test_boxes_that_are_texts(project, tmp_path):
+    with pytest.raises(DataError, match=r"decode returned no .* could not convert string to float"):
+        project({7: [], 8: []}, decode=f"{tmp_path / 'decoder.py'}:texts")
+
+
+def read(images, *names):
+    documents = [{"id": number, "file_name": name} for number, name in enumerate(images)]
+    truth = metric_named("box_map").read_labels({**TRUTH, "images": documents}, SimpleNamespace(batch_names=[[*names]]))
+    return [entry["image"]["id"] for entry in truth]
+
+
+def test_the_whole_name_comes_first():
+    """Two cameras name their files alike."""
+    assert read(["b/0.npy", "a/0.npy"], "a/0.npy", "b/0.npy") == [1, 0]
+    assert read(["left/0.npy", "1.npy"], "0.npy", "data/1.npy") == [0, 1]
+
+
+@pytest.mark.parametrize("images", [["a/0.npy", "b/0.npy"], ["0.npy", "0.npy"]])
+def test_images_that_are_named_alike(images):
+    with pytest.raises(DataError, match=r"has 2 images named '0\.npy'; sample '0\.npy' may be any of them"):
+        read(images, "0.npy")

@@ -90,3 +90,19 @@ def test_several_outputs_must_be_named():
     assert rows.tolist() == [[2, 2, 0]]
     with pytest.raises(DataError, match="expected floating-point numbers"):
         metric_named("mse").rows(Batch(0, 1, ["s"], None, reference, {"output": "n"}), candidate)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cosine", math.nan), ("sqnr_db", -math.inf), ("mse", math.inf), ("mae", math.inf)]
+)
+def test_a_nan_in_both_models_is_no_equal_value(name, expected):
+    broken = REFERENCE.copy()
+    broken[0, 0] = np.nan
+    assert value(name, broken, broken) == pytest.approx(expected, nan_ok=True)
+
+
+def test_equal_infinities_are_equal():
+    masked = REFERENCE.copy()
+    masked[0, 0] = -np.inf
+    assert value("sqnr_db", masked, masked) == math.inf
+    assert value("mse", masked, masked) == 0

@@ -129,3 +129,14 @@ def test_labels_that_cannot_be_used(tmp_path, name, text, message):
 def test_labels_that_are_no_texts():
     with pytest.raises(DataError, match="no texts"):
         metric_named("char_accuracy").read_labels([1, 2], SimpleNamespace(batch_names=[]))
+
+
+def test_a_float_model_that_gives_nan_is_no_measure(tmp_path):
+    (tmp_path / "characters.txt").write_text("a\nb\n")
+    steps = np.eye(3, dtype=np.float32)[[[1, 2]]]
+    broken = np.full_like(steps, np.nan)
+    options = {"decode": None, "characters": str(tmp_path / "characters.txt"), "blank": 0}
+    metric = metric_named("text_accuracy")
+    assert metric.rows(Batch(0, 1, ["s"], ["ab"], {"y": steps}, options), {"y": steps}).tolist() == [[1]]
+    with pytest.raises(DataError, match="Output 'y' of the float model is NaN for sample 's'"):
+        metric.rows(Batch(0, 1, ["s"], ["ab"], {"y": broken}, options), {"y": broken})

@@ -21,8 +21,8 @@ def gate(name="g", **settings):
     return Gate.from_mapping(settings, where="g", base=Path())
 
 
-def measured(value=0.9, reference=0.95, **further):
-    return Measurement("top1", "share", "own", True, value, reference, 100, **further)
+def measured(value=0.9, reference=0.95, metric="top1", **further):
+    return Measurement(metric, "share", "own", True, value, reference, 100, **further)
 
 
 def result(found, measurement, verdict=None):
@@ -109,6 +109,8 @@ def test_other_suffixes(report, tmp_path, name):
         (f'{{"schema": "{SCHEMA}"}}', r"is damaged \(KeyError: 'results'\)"),
         (f'{{"schema": "{SCHEMA}", "results": [1], "environment": {{}}, "created": "", "seconds": 1}}', "is damaged"),
         (f'{{"schema": "{SCHEMA}", "results": [{{"gate": {{"name": "g"}}, "status": "fine"}}]}}', "status is 'fine'"),
+        (f'{{"schema": "{SCHEMA}", "results": [{{"gate": {{"metric": "m"}}, "status": "passed"}}]}}', "damaged.*name"),
+        (f'{{"schema": "{SCHEMA}", "results": [], "environment": 5, "created": "", "seconds": 1}}', "is damaged"),
     ],
 )
 def test_what_is_no_report(tmp_path, text, complaint):
@@ -163,6 +165,48 @@ def test_a_gate_that_now_measures_something_else():
         assert again.status == "error"
         assert "now asks for another" in again.error
     assert recheck(report, gates=[gate("a", max_drop=0.1, k=1)]).results[0].status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "named"),
+    [
+        ({"model": "out/a.onnx"}, {"model": "out/b.onnx"}, "model 'out/a.onnx'"),
+        ({"reference": "a.onnx"}, {}, "reference 'a.onnx'"),
+        ({"data": "a.npy;b.npy"}, {"data": "a.npy"}, "data 'a.npy;b.npy'"),
+        ({}, {"labels": "y.npy"}, "no labels"),
+        ({"max_samples": 20}, {}, "max_samples 20"),
+        ({"preprocess": {"mean": [1, 2, 3]}}, {"preprocess": {"mean": [1, 2, 4]}}, "preprocess"),
+    ],
+)
+def test_a_gate_that_is_now_of_other_files(before, now, named):
+    report = GateReport([result(gate("a", max_drop=0.1, **before), measured())])
+    again = recheck(report, gates=[gate("a", max_drop=0.1, **now)]).results[0]
+    assert again.status == "error"
+    assert f"the report holds a measurement with {named}" in again.error
+    assert recheck(report, gates=[gate("a", max_drop=0.2, **before)]).results[0].status == "passed"
+
+
+def test_an_option_that_is_left_to_its_default():
+    """top_k counts 3 classes where nothing is said."""
+    found = gate("a", metric="top_k", max_drop=0.1, k=5)
+    five = Measurement("top_k", "share", "own", True, 0.9, 0.95, 100, options={"k": 5})
+    report = GateReport([result(found, five)])
+    again = recheck(report, gates=[gate("a", metric="top_k", max_drop=0.1)]).results[0]
+    assert again.status == "error"
+    assert "with k 5" in again.error
+    three = GateReport([result(gate("a", metric="top_k", max_drop=0.1), measured(options={"k": 3}, metric="top_k"))])
+    assert recheck(three, gates=[gate("a", metric="top_k", max_drop=0.1, k=3)]).results[0].status == "passed"
+
+
+def test_files_of_another_machine_are_known_by_name(tmp_path):
+    report = GateReport([result(gate("a", max_drop=0.1, model="/ci/build/out/a.onnx"), measured())])
+    assert recheck(report, gates=[gate("a", max_drop=0.1, model="out/a.onnx")]).results[0].status == "passed"
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.onnx").touch()
+    report = GateReport([result(gate("a", max_drop=0.1, model=tmp_path / "one/a.onnx"), measured())])
+    again = recheck(report, gates=[gate("a", max_drop=0.1, model=tmp_path / "two/a.onnx")])
+    assert again.results[0].status == "error", "both are there, and they are two files"
 
 
 def test_a_wrong_threshold_is_an_error_of_that_gate(report):

@@ -15,8 +15,9 @@ from ort_quant_plugin.errors import ConfigError, ModelError
 from ort_quant_plugin.gates import replay
 from ort_quant_plugin.gates.evaluate import Evaluator
 from ort_quant_plugin.gates.metrics import metric_named
-from ort_quant_plugin.gates.reproduce import same_bits
+from ort_quant_plugin.metrics import same_bits
 from ort_quant_plugin.model import write_model
+from ort_quant_plugin.ops.instruction_sets import instruction_sets
 
 
 @pytest.mark.parametrize("model", ["fake_quant", "ascend", "ort", "qdq"])
@@ -155,3 +156,28 @@ def test_the_script_needs_nothing_of_this_package(tmp_path):
 def test_the_metric_is_a_share_of_hits():
     metric = metric_named("bit_equal")
     assert (metric.binary, metric.needs_reference, metric.blames_layers) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"level": "all"},
+        {"other_threads": 1},
+        {"python": sys.executable},
+        {"python": str(Path(sys.executable).with_name("python3"))},
+        {"isa": "native"},
+        {"level": "all", "other_threads": 1},
+    ],
+)
+def test_the_same_way_twice_is_refused(gate, options, monkeypatch):
+    """Such a gate could not fail."""
+    monkeypatch.delenv("ORT_QUANT_ISA", raising=False)
+    given = {name: instruction_sets()[-1] if value == "native" else value for name, value in options.items()}
+    with pytest.raises(ConfigError, match="with itself run the same way"):
+        Evaluator().measure(gate("bit_equal", **given))
+
+
+def test_the_instruction_set_of_the_environment_counts(gate, monkeypatch):
+    monkeypatch.setenv("ORT_QUANT_ISA", "scalar")
+    with pytest.raises(ConfigError, match=r"isa='scalar' is what runs it here already"):
+        Evaluator().measure(gate("bit_equal", isa="scalar"))
