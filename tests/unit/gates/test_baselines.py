@@ -22,8 +22,8 @@ def gate(baseline="digits", **thresholds):
 
 def measured(value=0.9, **further):
     settings = {
-        "reference": 0.95, "samples": 100, "data": {"spec": "/home/me/photos", "sha256": "ab"},
-        "models": {"model": {"path": "/home/me/out/net.onnx", "sha256": "12", "bytes": 5}},
+        "reference": 0.95, "samples": 100, "data": {"spec": "/there/photos", "sha256": "ab"},
+        "models": {"model": {"path": "/there/out/net.onnx", "sha256": "12", "bytes": 5}},
         "environment": {"isa": "avx2"}, "created": "2026-01-01T00:00:00Z", **further,
     }  # fmt: skip
     return Measurement("top1", "share", "own", True, value, **settings)
@@ -135,15 +135,15 @@ def test_a_baseline_without_folder():
 def test_nothing_of_the_machine_is_stored(baselines):
     layers = [LayerBlame("conv", "Conv", 3.0, 0.5)]
     text = baselines.write("digits", measured(layers=layers, layers_note="of the sibling")).read_text()
-    assert "/home/me" not in text
+    assert "/there" not in text
     document = json.loads(text)
     assert document["schema"] == SCHEMA
     assert document["name"] == "digits"
     assert document["measurement"]["models"]["model"] == {"path": "net.onnx", "sha256": "12", "bytes": 5}
     assert document["measurement"]["data"]["spec"] == "photos"
-    files = {"characters": "/home/me/chars.txt", "decode": "/home/me/dec.py:texts", "python": "/home/me/bin/python"}
+    files = {"characters": "/there/chars.txt", "decode": "/there/dec.py:texts", "python": "/there/bin/python"}
     text = baselines.write("digits", measured(options=files)).read_text()
-    assert "/home/me" not in text
+    assert "/there" not in text
     assert settle(gate(), measured(options=files), baselines).passed
     assert settle(gate(), measured(options=files), Baselines(baselines.folder, update=True)).passed
     assert (document["measurement"]["layers"], document["measurement"]["layers_note"]) == ([], None)
